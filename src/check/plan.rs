@@ -1,0 +1,471 @@
+//! Which checks there are, what each should find, and running them.
+//!
+//! Lives here: the default list, the expected verdicts, and the way from a
+//! task to its rows. May not live here: the engines.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::explore::{Limits, NO_DEADLOCK, Report, Trace, Verdict, explore};
+use super::golden::Golden;
+use super::interleave::{self, Bounds, Interleaved, interleave};
+use super::lock::{Call, S1, S1_STALE, S2, Sessions};
+use super::replay::{Replayed, longest_run, replay};
+use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
+use super::trace::lines;
+use super::{Coverage, Model};
+use crate::fsm::protocol::{
+    HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
+};
+
+/// One thing to check.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Task {
+    /// The store's model in the explorer.
+    Explore(Sessions),
+    /// The store's model under loom, in a process of its own.
+    Loom(Sessions, Option<usize>),
+    /// Runs of the explorer, made again with real processes.
+    Kernel(Sessions),
+    /// The model whose counts other checkers know.
+    Golden(Golden),
+}
+
+/// How tasks are run.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// How far each search may go.
+    pub limits: Limits,
+    /// This program, to start processes for loom and for a replay; they get
+    /// [`LOOM`] or [`REPLAY`] and further arguments.
+    pub program: PathBuf,
+}
+
+/// First argument of a process that runs one model under loom.
+pub const LOOM: &str = "check-loom";
+/// First argument of a process that makes one column of a replay.
+pub const REPLAY: &str = "check-replay";
+/// How often loom may interrupt where it cannot try everything.
+pub const PREEMPTIONS: usize = 2;
+
+/// The default list: history first, then what is shipped, then the check of
+/// the checker.
+pub fn default_tasks() -> Vec<Task> {
+    let mut tasks = Vec::new();
+    let sessions = |protocol, writers, readers, saves| {
+        Sessions::new(protocol, writers, readers, saves).ok()
+    };
+    let mut explore = |protocol, writers, readers, saves| {
+        tasks.extend(
+            sessions(protocol, writers, readers, saves).map(Task::Explore),
+        );
+    };
+    explore(HISTORY_2013, 2, 0, 1);
+    explore(HISTORY_2013, 3, 0, 1);
+    explore(HISTORY_2014, 3, 0, 1);
+    explore(HISTORY_2016, 2, 0, 1);
+    explore(HISTORY_2016, 3, 0, 1);
+    for writers in 1..=4 {
+        explore(SHIPPED, writers, 0, 1);
+    }
+    explore(SHIPPED, 2, 1, 1);
+    explore(SHIPPED, 2, 2, 1);
+    explore(SHIPPED, 2, 0, 3);
+    explore(LOCK_FILE, 3, 0, 1);
+    let loom = [
+        (HISTORY_2013, 2, 0, None),
+        (SHIPPED, 2, 0, None),
+        (SHIPPED, 3, 0, Some(PREEMPTIONS)),
+        (SHIPPED, 2, 1, Some(PREEMPTIONS)),
+    ];
+    for (protocol, writers, readers, bound) in loom {
+        let model = sessions(protocol, writers, readers, 1);
+        tasks.extend(model.map(|model| Task::Loom(model, bound)));
+    }
+    let kernel = [
+        (HISTORY_2013, 2, 0, 1),
+        (HISTORY_2016, 2, 0, 1),
+        (SHIPPED, 2, 0, 1),
+        (SHIPPED, 3, 0, 1),
+        (SHIPPED, 2, 0, 2),
+    ];
+    for (protocol, writers, readers, saves) in kernel {
+        let model = sessions(protocol, writers, readers, saves);
+        tasks.extend(model.map(Task::Kernel));
+    }
+    tasks.push(Task::Golden(Golden { processes: 4, recheck: true }));
+    tasks.push(Task::Golden(Golden { processes: 2, recheck: false }));
+    tasks
+}
+
+/// Which properties a model is known to violate. All others must hold.
+///
+/// Who never compares after the lock loses updates as soon as two write, and
+/// shows a reader old content as soon as one writes.
+pub fn violated(model: &Sessions) -> &'static [&'static str] {
+    let broken = [HISTORY_2013, HISTORY_2016].contains(&model.protocol);
+    match (broken, model.writers, model.readers) {
+        (true, 2.., _) => &[S1, S1_STALE, S2],
+        (true, 1, 1..) => &[S1_STALE, S2],
+        (true, ..) | (false, ..) => &[],
+    }
+}
+
+/// Runs one task; a violated model gives one row per property.
+pub fn run(task: Task, means: &Means) -> Vec<Row> {
+    match task {
+        Task::Explore(model) => {
+            let report = explore(&model, means.limits);
+            let base = store_row(&model, "explore");
+            let trace = |t: &Trace<Sessions>, property: &str| {
+                lasso(&model, t, property)
+            };
+            rows(base, &report, violated(&model), trace)
+        }
+        Task::Loom(model, preemptions) => {
+            vec![loom_row(&model, preemptions, means)]
+        }
+        Task::Kernel(model) => kernel_rows(&model, means),
+        Task::Golden(golden) => {
+            let report = explore(&golden, means.limits);
+            let protocol = if golden.recheck { "" } else { "no recheck" };
+            let base = Row {
+                model: "golden".to_owned(),
+                protocol: protocol.to_owned(),
+                writers: golden.processes,
+                saves: 1,
+                engine: "explore".to_owned(),
+                ..Row::default()
+            };
+            let broken: &[&str] =
+                if golden.recheck { &[] } else { &["no lost update"] };
+            rows(base, &report, broken, |_, _| None)
+        }
+    }
+}
+
+/// The rows of a search: one per violated property, or one for all.
+fn rows<M: Model>(
+    base: Row,
+    report: &Report<M>,
+    broken: &[&str],
+    trace: impl Fn(&Trace<M>, &str) -> Option<Vec<super::trace::Line>>,
+) -> Vec<Row> {
+    let base = Row {
+        states: Some(report.states),
+        edges: Some(report.edges),
+        depth: Some(report.depth),
+        seconds: report.elapsed.as_secs_f64(),
+        coverage: report.coverage.word().to_owned(),
+        ..base
+    };
+    let mut rows = Vec::new();
+    let mut undecided = false;
+    for (name, _, verdict) in &report.verdicts {
+        let wanted = broken.contains(name);
+        let base = || Row { property: (*name).to_owned(), ..base.clone() };
+        match verdict {
+            Verdict::Violated(run) => rows.push(Row {
+                verdict: VIOLATED.to_owned(),
+                steps: run.as_ref().map(|t| t.prefix.len() + t.cycle.len()),
+                expected: wanted,
+                trace: run.as_ref().and_then(|t| trace(t, name)),
+                ..base()
+            }),
+            Verdict::Holds if wanted => rows.push(Row {
+                verdict: HOLDS.to_owned(),
+                expected: false,
+                ..base()
+            }),
+            Verdict::Holds => {}
+            Verdict::Undecided => undecided = true,
+        }
+    }
+    if rows.is_empty() || undecided {
+        let verdict = if undecided { UNDECIDED } else { HOLDS };
+        rows.push(Row {
+            property: "all".to_owned(),
+            verdict: verdict.to_owned(),
+            // A cut is said by the coverage; it is no wrong verdict.
+            expected: true,
+            ..base
+        });
+    }
+    rows
+}
+
+/// The lines of a run; the cycle of a lasso is set apart by a note.
+fn lasso(
+    model: &Sessions,
+    trace: &Trace<Sessions>,
+    property: &str,
+) -> Option<Vec<super::trace::Line>> {
+    let calls = |steps: &[(Call, _)]| -> Vec<Call> {
+        steps.iter().map(|(call, _)| *call).collect()
+    };
+    let mut all = calls(&trace.prefix);
+    let before = all.len();
+    all.extend(calls(&trace.cycle));
+    let mut lines = lines(model, &all, property);
+    let stops = property == NO_DEADLOCK || property == super::lock::S7;
+    if stops {
+        let text = if trace.cycle.is_empty() {
+            "*** nobody can go on from here".to_owned()
+        } else {
+            format!("*** and again from step {}, for ever", before + 1)
+        };
+        lines.push(super::trace::Line { step: None, process: 1, text });
+    }
+    Some(lines)
+}
+
+fn store_row(model: &Sessions, engine: &str) -> Row {
+    Row {
+        model: "lock".to_owned(),
+        protocol: model.protocol.name.to_owned(),
+        writers: model.writers,
+        readers: model.readers,
+        saves: usize::from(model.saves),
+        engine: engine.to_owned(),
+        ..Row::default()
+    }
+}
+
+/// A process's answer: its row as JSON on stdout.
+fn loom_row(
+    model: &Sessions,
+    preemptions: Option<usize>,
+    means: &Means,
+) -> Row {
+    let bound = preemptions.map_or("none".to_owned(), |n| n.to_string());
+    let output = Command::new(&means.program)
+        .arg(LOOM)
+        .arg(model.protocol.name)
+        .arg(model.writers.to_string())
+        .arg(model.readers.to_string())
+        .arg(bound)
+        .arg(means.limits.time_max.as_secs().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    let wanted = !violated(model).is_empty();
+    let failed = |note: String| Row {
+        coverage: Coverage::Bounded.word().to_owned(),
+        property: "all".to_owned(),
+        verdict: VIOLATED.to_owned(),
+        expected: false,
+        note: Some(note),
+        ..store_row(model, "loom")
+    };
+    match output {
+        Err(error) => failed(format!("the process did not start: {error}")),
+        Ok(output) => match serde_json::from_slice::<Row>(&output.stdout) {
+            Ok(row) => {
+                let expected = match row.verdict.as_str() {
+                    VIOLATED => wanted,
+                    HOLDS => !wanted,
+                    _ => true,
+                };
+                Row { expected, ..row }
+            }
+            // loom aborts on a deadlock while a guard is held: a finding.
+            Err(_) => failed(format!(
+                "loom ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim().escape_debug()
+            )),
+        },
+    }
+}
+
+/// What the process of [`LOOM`] answers.
+pub fn loom_process(
+    model: Sessions,
+    preemptions: Option<usize>,
+    time_max: Duration,
+) -> Row {
+    // Where an update is to be lost, the search must go on until it is.
+    let property = violated(&model).first().copied();
+    let bounds = Bounds { property, preemptions, time_max };
+    if model.processes() > interleave::PROCESSES_MAX {
+        return Row {
+            coverage: Coverage::Cut.word().to_owned(),
+            property: "all".to_owned(),
+            verdict: UNDECIDED.to_owned(),
+            note: Some(format!(
+                "loom has room for {} processes",
+                interleave::PROCESSES_MAX
+            )),
+            ..store_row(&model, "loom")
+        };
+    }
+    let Interleaved { executions, elapsed, coverage, violation } =
+        interleave(model, bounds);
+    let base = Row {
+        executions: Some(executions),
+        seconds: elapsed.as_secs_f64(),
+        coverage: coverage.word().to_owned(),
+        bound: preemptions.map(|n| format!("{n} preemptions")),
+        property: property.unwrap_or("all").to_owned(),
+        ..store_row(&model, "loom")
+    };
+    match violation {
+        Some(found) => Row {
+            verdict: VIOLATED.to_owned(),
+            steps: Some(found.calls.len()),
+            trace: Some(lines(&model, &found.calls, &found.property)),
+            note: Some(
+                "loom's run is the first found, not the shortest".into(),
+            ),
+            property: found.property,
+            bound: Some("until found".to_owned()),
+            ..base
+        },
+        None if coverage == Coverage::Cut => {
+            Row { verdict: UNDECIDED.to_owned(), ..base }
+        }
+        None => Row { verdict: HOLDS.to_owned(), ..base },
+    }
+}
+
+/// Every known violation's shortest run again on the kernel; for a model
+/// without any, its longest run.
+fn kernel_rows(model: &Sessions, means: &Means) -> Vec<Row> {
+    let broken = violated(model);
+    if broken.is_empty() {
+        return vec![kernel_row(model, &longest_run(model), None, means)];
+    }
+    let report = explore(model, means.limits);
+    let runs = broken.iter().filter_map(|name| {
+        let trace = report.violation(name)?;
+        let calls = trace.prefix.iter().map(|(call, _)| *call);
+        Some((*name, calls.collect::<Vec<_>>()))
+    });
+    runs.map(|(name, calls)| kernel_row(model, &calls, Some(name), means))
+        .collect()
+}
+
+fn kernel_row(
+    model: &Sessions,
+    calls: &[Call],
+    property: Option<&'static str>,
+    means: &Means,
+) -> Row {
+    let base = Row {
+        coverage: Coverage::Bounded.word().to_owned(),
+        bound: Some("1 schedule".to_owned()),
+        property: property.unwrap_or(S1).to_owned(),
+        ..store_row(model, "kernel")
+    };
+    let failed = |note: String| Row {
+        verdict: UNDECIDED.to_owned(),
+        expected: false,
+        note: Some(note),
+        ..base.clone()
+    };
+    let directory = match TempDirectory::new() {
+        Ok(directory) => directory,
+        Err(error) => {
+            return failed(format!("no temporary directory: {error}"));
+        }
+    };
+    let command = || {
+        let mut command = Command::new(&means.program);
+        command.arg(REPLAY);
+        command
+    };
+    let Replayed { steps, blocked, lost, same_content, elapsed } =
+        match replay(model, calls, &directory.0, &command) {
+            Ok(replayed) => replayed,
+            Err(error) => return failed(error.to_string()),
+        };
+    // Every answer was the simulated one; for S1 the file itself must show it.
+    let violated = match property {
+        Some(S1) => !lost.is_empty() && same_content,
+        Some(_) => same_content,
+        None => !lost.is_empty() || !same_content,
+    };
+    let waits: Vec<String> = blocked
+        .iter()
+        .map(|(step, process)| format!("P{process} after step {step}"))
+        .collect();
+    let mut note = format!(
+        "{steps} steps by {} real processes; fcntl blocked: {}",
+        model.processes(),
+        if waits.is_empty() { "never".to_owned() } else { waits.join(", ") }
+    );
+    if property == Some(S1) || property.is_none() {
+        let lost: Vec<String> = lost
+            .iter()
+            .map(|(process, _)| format!("P{}", process + 1))
+            .collect();
+        note.push_str("; updates lost from the real file: ");
+        note.push_str(&if lost.is_empty() {
+            "none".to_owned()
+        } else {
+            lost.join(", ")
+        });
+    }
+    Row {
+        seconds: elapsed.as_secs_f64(),
+        verdict: if violated { VIOLATED } else { HOLDS }.to_owned(),
+        steps: violated.then_some(steps),
+        expected: violated == property.is_some(),
+        depth: Some(steps),
+        trace: property.map(|property| lines(model, calls, property)),
+        note: Some(note),
+        ..base
+    }
+}
+
+/// A directory that goes with its owner, or with [`clean_up`].
+struct TempDirectory(PathBuf);
+
+/// Those that exist, for a process that is told to end.
+static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn directories() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what a replay that is under way has on the disk; call it before
+/// ending the process early.
+pub fn clean_up() {
+    for directory in directories().drain(..) {
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}
+
+impl TempDirectory {
+    fn new() -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name =
+                format!("qubes-fsm-replay-{}-{count}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match builder.create(&path) {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                created => {
+                    created?;
+                    directories().push(path.clone());
+                    return Ok(Self(path));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for TempDirectory {
+    fn drop(&mut self) {
+        directories().retain(|path| *path != self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,156 @@
+//! A run as people read it: one column per process, one line per call.
+//!
+//! Lives here: which lines a run has, the notes beside them, and their text.
+//! May not live here: colours; whether a run was to be expected.
+//!
+//! The form is that of the message of core-admin 247cff33, where the race of
+//! 2013 was first written down: P1 left, P2 right, system calls, and a note
+//! where a descriptor leads to a file that has no name any more.
+
+use core::fmt::Write as _;
+
+use super::lock::{Call, Progress, S1, S1_STALE, S2, S3, S5, Sessions, World};
+use crate::fsm::call::{Access, Effect, Event, Fd};
+use crate::sim::disk::Updates;
+
+/// One line of a trace.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Line {
+    /// Which step it is, from 1; `None`: no step, somebody waits or a note.
+    pub step: Option<usize>,
+    /// Whose column, from 1 as in P1.
+    pub process: usize,
+    /// The call and its answer, or the note.
+    pub text: String,
+}
+
+/// The lines of a run from its beginning, with a last one that says what
+/// `property` lost.
+pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
+    let mut world = model.start();
+    let mut waits = vec![false; model.processes()];
+    let mut lines = Vec::new();
+    let mut acting = 0;
+    for (number, call) in calls.iter().enumerate() {
+        let Progress::Moved(call) = model.advance(&mut world, call.process)
+        else {
+            break;
+        };
+        acting = call.process;
+        let text = match (call.effect, waits.get(acting)) {
+            (Effect::Lock(..), Some(true)) => {
+                format!("... {} = granted", call.effect)
+            }
+            _ => format!("{} = {}", call.effect, call.event),
+        };
+        if let Some(waits) = waits.get_mut(acting) {
+            *waits = false;
+        }
+        lines.push(Line { step: Some(number + 1), process: acting + 1, text });
+        if let Some(text) = note(&world, call) {
+            lines.push(Line { step: None, process: acting + 1, text });
+        }
+        for (process, waits) in waits.iter_mut().enumerate() {
+            let blocked = model.blocked(&world, process);
+            if let (Some(effect), false) = (blocked, *waits) {
+                *waits = true;
+                let text = format!("{effect} ... waits");
+                lines.push(Line { step: None, process: process + 1, text });
+            }
+        }
+    }
+    if let Some(text) = loss(model, &world, property) {
+        lines.push(Line { step: None, process: acting + 1, text });
+    }
+    lines
+}
+
+/// The trace in columns: every process has one, `width` characters wide in
+/// all.
+pub fn columns(lines: &[Line], processes: usize, width: usize) -> String {
+    const NUMBER: usize = 5;
+    const LEAST: usize = 24;
+    let column = (width.saturating_sub(NUMBER) / processes.max(1)).max(LEAST);
+    let mut out = " ".repeat(NUMBER);
+    for process in 1..=processes {
+        let _ = write!(out, "{:column$}", format!("P{process}"));
+    }
+    let mut out = format!("{}\n", out.trim_end());
+    for line in lines {
+        let number = line.step.map_or_else(String::new, |n| n.to_string());
+        let indent = " ".repeat(column * line.process.saturating_sub(1));
+        let _ = writeln!(out, "{number:>3}  {indent}{}", line.text);
+    }
+    out
+}
+
+/// What a reader must know to see the danger in a call.
+fn note(world: &World, call: Call) -> Option<String> {
+    let fd = match (call.effect, call.event) {
+        (Effect::Lock(fd, _), Event::Locked) => fd,
+        _ => return None,
+    };
+    let file = world.disk.opened(call.process, fd)?;
+    (!world.disk.is_linked(file.inode)).then(|| {
+        format!("*** fd {} is a file without a name", u16::from(fd.0) + 3)
+    })
+}
+
+/// What the last state of a run has lost.
+fn loss(model: &Sessions, world: &World, property: &str) -> Option<String> {
+    let (store, file) = world.disk.store();
+    let of = |process: usize| format!("P{}", process + 1);
+    let processes = 0..model.processes();
+    let holders = || {
+        processes.clone().filter_map(|process| {
+            let fd = model.session(world, process).holds()?;
+            Some((process, world.disk.opened(process, fd)?.inode))
+        })
+    };
+    match property {
+        S1 => {
+            let lost: Vec<String> = (0..model.writers)
+                .filter(|&process| {
+                    let saves = model.session(world, process).acknowledged();
+                    (0..saves).any(|save| {
+                        !file.content.has(Updates::one(process, save))
+                    })
+                })
+                .map(of)
+                .collect();
+            Some(format!(
+                "*** the update of {} is lost: 'qubes.xml' is without it",
+                lost.join(" and ")
+            ))
+        }
+        S1_STALE => Some(
+            "*** holds a lock, and has read what 'qubes.xml' no longer is"
+                .to_owned(),
+        ),
+        S2 => {
+            let astray = holders().find(|(_, inode)| *inode != store);
+            Some(match astray {
+                Some((process, _)) => format!(
+                    "*** {} holds a lock on a file that is not 'qubes.xml'",
+                    of(process)
+                ),
+                None => {
+                    let all: Vec<_> = holders().map(|(p, _)| of(p)).collect();
+                    format!("*** {} both hold the lock", all.join(" and "))
+                }
+            })
+        }
+        S3 => Some("*** 'qubes.xml' is incomplete".to_owned()),
+        S5 => Some("*** something of a finished process is left".to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether a call asks for a lock that others may have to wait for.
+pub fn waits(effect: Effect) -> Option<(Fd, Access)> {
+    if let Effect::Lock(fd, access) = effect {
+        Some((fd, access))
+    } else {
+        None
+    }
+}

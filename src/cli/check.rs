@@ -1,0 +1,397 @@
+//! `qubes-fsm check`: which models to check, and in which form to say it.
+//!
+//! Lives here: arguments, the order of work, the exit code. May not live
+//! here: the models and the reports (`check`).
+
+use std::io::{IsTerminal as _, stdin, stdout};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Talk;
+use super::exit::{self, Failure};
+use crate::check::explore::Limits;
+use crate::check::golden::{Golden, PROCESSES_MAX};
+use crate::check::lock::Sessions;
+use crate::check::plan::{self, Means, Task};
+use crate::check::report::{self, Row};
+use crate::fsm::protocol::{NAMED, Protocol, SHIPPED};
+use crate::fsm::session::{Role, Session};
+use crate::fsm::table::walk;
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    /// Which models; all without. See --list.
+    models: Vec<String>,
+    /// Which protocol of the store.
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+    /// How many processes save.
+    #[arg(long, value_name = "N")]
+    writers: Option<usize>,
+    /// How many processes only load.
+    #[arg(long, value_name = "N")]
+    readers: Option<usize>,
+    /// How often each writer saves.
+    #[arg(long, value_name = "N")]
+    saves: Option<u8>,
+    /// Crash anywhere; not in this version.
+    #[arg(long, hide = true)]
+    crash: bool,
+    /// Let calls fail; not in this version.
+    #[arg(long, hide = true)]
+    faults: bool,
+    /// What runs the model.
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
+    /// How often loom may interrupt a process that could go on.
+    #[arg(long, value_name = "N")]
+    preemptions: Option<usize>,
+    /// Cut each search after that time, such as 30s or 5min.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    time_max: Option<Duration>,
+    /// Cut each search when it has found so many states.
+    #[arg(long, value_name = "N")]
+    states_max: Option<usize>,
+    /// How to say it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Write the report there instead of to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Make the runs found, or the longest, again with real processes.
+    #[arg(long, value_enum)]
+    replay: Option<Replay>,
+    /// Print the models and protocols there are.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Engine {
+    /// Every state, breadth first.
+    Explore,
+    /// Every schedule, one by one, by the rules of loom.
+    Loom,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Format {
+    /// Traces in columns and a table.
+    Text,
+    /// One object per row.
+    Json,
+    /// One test case per row.
+    Junit,
+    /// The machine as a picture for Graphviz; nothing is checked.
+    Dot,
+    /// The machine as a picture for Mermaid; nothing is checked.
+    Mermaid,
+    /// A page that stands alone.
+    Html,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Replay {
+    /// On the kernel of this machine, in a temporary directory.
+    Kernel,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LoomArguments {
+    protocol: String,
+    writers: usize,
+    readers: usize,
+    /// A number, or `none`.
+    preemptions: String,
+    seconds: u64,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReplayArguments {
+    directory: PathBuf,
+    protocol: String,
+    process: usize,
+    saves: u8,
+}
+
+/// A day: what "no limit" comes to.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Columns of a report that goes to no terminal.
+const WIDTH: usize = 100;
+
+const LOCK: &str = "lock";
+const GOLDEN: &str = "golden";
+
+pub(super) fn run(
+    arguments: &CheckArguments,
+    talk: Talk,
+) -> Result<u8, Failure> {
+    if arguments.list {
+        return exit::print(list().as_bytes()).map(|()| 0);
+    }
+    for (flag, given) in
+        [("--crash", arguments.crash), ("--faults", arguments.faults)]
+    {
+        if given {
+            return Err(Failure::unsupported(
+                flag,
+                "not in this version; wanted a model without it",
+            ));
+        }
+    }
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    if let Format::Dot | Format::Mermaid = format {
+        return picture(arguments, format).map(|()| 0);
+    }
+    let tasks = tasks(arguments)?;
+    end_on_signal(talk)?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::io("own program", &error))?;
+    let limits = Limits {
+        time_max: arguments.time_max.unwrap_or(TIME_MAX),
+        states_max: arguments
+            .states_max
+            .unwrap_or(Limits::default().states_max),
+    };
+    let means = Means { limits, program };
+    let started = Instant::now();
+    let rows = run_all(&tasks, &means, talk);
+    talk.detail(&format!("{:.2} s in all", started.elapsed().as_secs_f64()));
+    let text = match format {
+        Format::Json => report::json(&rows)
+            .map_err(|error| Failure::other("report", &error.to_string()))?,
+        Format::Junit => report::junit(&rows),
+        Format::Html => report::html(&rows),
+        Format::Text | Format::Dot | Format::Mermaid => {
+            report::text(&rows, WIDTH)
+        }
+    };
+    write(arguments, &text)?;
+    Ok(exit_code(&rows))
+}
+
+/// Loom has processes of its own: its tasks run beside the others.
+fn run_all(tasks: &[Task], means: &Means, talk: Talk) -> Vec<Row> {
+    let is_loom = |task: &Task| matches!(task, Task::Loom(..));
+    let some = |loom: bool| {
+        let tasks = tasks.iter().enumerate();
+        let tasks = tasks.filter(|(_, task)| is_loom(task) == loom);
+        let rows = tasks.map(|(number, task)| {
+            talk.detail(&format!("{task:?}"));
+            (number, plan::run(*task, means))
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let mut rows = std::thread::scope(|scope| {
+        let loom = scope.spawn(|| some(true));
+        let mut rows = some(false);
+        rows.extend(loom.join().unwrap_or_default());
+        rows
+    });
+    rows.sort_by_key(|(number, _)| *number);
+    rows.into_iter().flat_map(|(_, rows)| rows).collect()
+}
+
+fn exit_code(rows: &[Row]) -> u8 {
+    if rows.iter().any(|row| !row.expected) {
+        exit::CHECK
+    } else if rows.iter().any(|row| row.coverage == "cut") {
+        // Nothing is wrong, but not all was seen.
+        exit::OMISSIONS
+    } else {
+        0
+    }
+}
+
+fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
+    for model in &arguments.models {
+        if ![LOCK, GOLDEN].contains(&model.as_str()) {
+            return Err(Failure::usage(&format!(
+                "model {model:?}: no such model; wanted {LOCK} or {GOLDEN}"
+            )));
+        }
+    }
+    let named = |name: &str| {
+        arguments.models.is_empty()
+            || arguments.models.iter().any(|model| model == name)
+    };
+    let special = arguments.protocol.is_some()
+        || arguments.writers.is_some()
+        || arguments.readers.is_some()
+        || arguments.saves.is_some()
+        || arguments.engine.is_some()
+        || arguments.preemptions.is_some()
+        || arguments.replay.is_some();
+    if !special {
+        let tasks = plan::default_tasks().into_iter();
+        let tasks = tasks.filter(|task| match task {
+            Task::Golden(_) => named(GOLDEN),
+            Task::Explore(_) | Task::Loom(..) | Task::Kernel(_) => named(LOCK),
+        });
+        return Ok(tasks.collect());
+    }
+    if !named(LOCK) {
+        return golden_task(arguments);
+    }
+    let protocols = match &arguments.protocol {
+        Some(name) => vec![protocol(name)?],
+        None => NAMED.to_vec(),
+    };
+    let mut tasks = Vec::new();
+    for protocol in protocols {
+        let model = Sessions::new(
+            protocol,
+            arguments.writers.unwrap_or(2),
+            arguments.readers.unwrap_or(0),
+            arguments.saves.unwrap_or(1),
+        )
+        .map_err(|error| Failure::usage(&error.to_string()))?;
+        match arguments.engine {
+            Some(Engine::Loom) => {
+                tasks.push(Task::Loom(model, arguments.preemptions));
+            }
+            None if arguments.preemptions.is_some() => {
+                tasks.push(Task::Loom(model, arguments.preemptions));
+            }
+            Some(Engine::Explore) | None => tasks.push(Task::Explore(model)),
+        }
+        if arguments.replay.is_some() {
+            tasks.push(Task::Kernel(model));
+        }
+    }
+    Ok(tasks)
+}
+
+fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
+    let processes = arguments.writers.unwrap_or(4);
+    if !(1..=PROCESSES_MAX).contains(&processes) {
+        return Err(Failure::usage(&format!(
+            "{GOLDEN}: {processes} processes; wanted 1 to {PROCESSES_MAX}"
+        )));
+    }
+    Ok(vec![Task::Golden(Golden { processes, recheck: true })])
+}
+
+fn protocol(name: &str) -> Result<Protocol, Failure> {
+    Protocol::by_name(name).ok_or_else(|| {
+        let names = NAMED.map(|protocol| protocol.name).join(", ");
+        Failure::usage(&format!(
+            "protocol {name:?}: no such protocol; wanted one of {names}"
+        ))
+    })
+}
+
+fn list() -> String {
+    let mut text = String::from(
+        "model   protocols\n\
+         lock    2013       no comparison after the lock: loses updates\n\
+        \x20       2014       compares after the lock\n\
+        \x20       2016       compares before the lock, keeps a descriptor \
+         without a lock: loses updates\n\
+        \x20       shipped    ours: spec/lock.md\n\
+        \x20       lock-file  a separate lock file\n\
+         golden  the coarse model that other checkers have counted\n\n\
+         default checks:\n",
+    );
+    for task in plan::default_tasks() {
+        let line = match task {
+            Task::Explore(model) => title(&model, "explore"),
+            Task::Loom(model, None) => title(&model, "loom"),
+            Task::Loom(model, Some(n)) => {
+                title(&model, &format!("loom, at most {n} preemptions"))
+            }
+            Task::Kernel(model) => title(&model, "kernel"),
+            Task::Golden(golden) => {
+                let recheck = if golden.recheck { "" } else { " no recheck" };
+                format!("golden{recheck} {}w explore", golden.processes)
+            }
+        };
+        text.push_str("  ");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn title(model: &Sessions, engine: &str) -> String {
+    let Sessions { protocol, writers, readers, saves } = model;
+    format!("lock {} {writers}w+{readers}r x{saves} {engine}", protocol.name)
+}
+
+/// The table of a whole session, as a picture.
+fn picture(arguments: &CheckArguments, format: Format) -> Result<(), Failure> {
+    let protocol = match &arguments.protocol {
+        Some(name) => protocol(name)?,
+        None => SHIPPED,
+    };
+    let role = Role::Writer { saves: 1 };
+    let table = walk(Session::new(protocol, role))
+        .map_err(|error| Failure::other("table", &error.to_string()))?;
+    let text = if format == Format::Dot {
+        table.dot(protocol.name)
+    } else {
+        table.mermaid()
+    };
+    write(arguments, &text)
+}
+
+fn write(arguments: &CheckArguments, text: &str) -> Result<(), Failure> {
+    match &arguments.out {
+        Some(path) if path.as_os_str() != "-" => std::fs::write(path, text)
+            .map_err(|error| Failure::io(&exit::shown(path), &error)),
+        _ => exit::print(text.as_bytes()),
+    }
+}
+
+/// A search cannot be interrupted; its process can.
+fn end_on_signal(talk: Talk) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::io("signals", &error))?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            plan::clean_up();
+            talk.note("canceled");
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
+    let model = Sessions::new(
+        protocol(&arguments.protocol)?,
+        arguments.writers,
+        arguments.readers,
+        1,
+    )
+    .map_err(|error| Failure::usage(&error.to_string()))?;
+    let preemptions = arguments.preemptions.parse().ok();
+    let time_max = Duration::from_secs(arguments.seconds);
+    let row = plan::loom_process(model, preemptions, time_max);
+    let text = serde_json::to_string(&row)
+        .map_err(|error| Failure::other("report", &error.to_string()))?;
+    exit::print(text.as_bytes()).map(|()| 0)
+}
+
+pub(super) fn replay(arguments: &ReplayArguments) -> Result<u8, Failure> {
+    if stdout().is_terminal() {
+        return Err(Failure::usage("this command is started by check"));
+    }
+    crate::check::replay::serve(
+        &arguments.directory,
+        protocol(&arguments.protocol)?,
+        arguments.process,
+        arguments.saves,
+        stdin().lock(),
+        stdout().lock(),
+    )
+    .map(|()| 0)
+    .map_err(|error| Failure::other("replay", &error.to_string()))
+}

@@ -1,0 +1,183 @@
+//! Exit codes, and the one place where an error is printed.
+//!
+//! Lives here: which error ends with which code, the word `ERROR`, and
+//! escaping for the terminal. May not live here: texts of library errors.
+
+use std::error::Error;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::format::escape::Escaped;
+use crate::store::StoreError;
+use crate::store::document::DocumentError;
+use crate::store::kernelopts::KerneloptsError;
+
+/// Any failure without a code of its own.
+pub(super) const OTHER: u8 = 1;
+pub(super) const USAGE: u8 = 2;
+pub(super) const OMISSIONS: u8 = 3;
+pub(super) const NOT_FOUND: u8 = 10;
+pub(super) const LOCKED: u8 = 11;
+pub(super) const INTEGRITY: u8 = 13;
+pub(super) const UNSUPPORTED: u8 = 14;
+pub(super) const NO_SPACE: u8 = 16;
+pub(super) const LIMIT: u8 = 17;
+pub(super) const PROGRAM: u8 = 18;
+pub(super) const CHANGED: u8 = 19;
+pub(super) const CHECK: u8 = 20;
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Why a command failed: a code, a text, and the causes below it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    lines: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(code: u8, error: &dyn Error) -> Self {
+        let mut lines = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            lines.push(error.to_string());
+            cause = error.source();
+        }
+        Self { code, lines }
+    }
+
+    pub(super) fn usage(text: &str) -> Self {
+        Self { code: USAGE, lines: vec![text.to_owned()] }
+    }
+
+    pub(super) fn unsupported(subject: &str, text: &str) -> Self {
+        let lines = vec![format!("{subject}: {text}")];
+        Self { code: UNSUPPORTED, lines }
+    }
+
+    pub(super) fn other(subject: &str, text: &str) -> Self {
+        Self { code: OTHER, lines: vec![format!("{subject}: {text}")] }
+    }
+
+    pub(super) fn io(subject: &str, error: &std::io::Error) -> Self {
+        let full = [
+            ErrorKind::StorageFull,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::FileTooLarge,
+        ];
+        let code = if error.kind() == ErrorKind::NotFound {
+            NOT_FOUND
+        } else if full.contains(&error.kind()) {
+            NO_SPACE
+        } else {
+            OTHER
+        };
+        Self { code, lines: vec![format!("{subject}: {error}")] }
+    }
+
+    pub(super) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    pub(super) fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// Once, on stderr: the error, then its causes, one per line.
+    pub(super) fn print(&self) {
+        let mut err = anstream::stderr().lock();
+        for (number, line) in self.lines.iter().enumerate() {
+            let line = Escaped(line.as_bytes());
+            let _ = match number {
+                0 => writeln!(err, "qubes-fsm: ERROR: {line}"),
+                _ => writeln!(err, "  because: {line}"),
+            };
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::NotFound { .. } => NOT_FOUND,
+            StoreError::NotAFile { .. } => UNSUPPORTED,
+            StoreError::TooLarge { .. } => LIMIT,
+            StoreError::Locked { .. } => LOCKED,
+            StoreError::Canceled { .. } => INTERRUPTED,
+            StoreError::Changed { .. } => CHANGED,
+            StoreError::NoSpace { .. } => NO_SPACE,
+            StoreError::Group { .. }
+            | StoreError::NotDurable { .. }
+            | StoreError::Call { .. }
+            | StoreError::Bug(_) => OTHER,
+        };
+        Self::new(code, &error)
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        Self::new(document_code(&error), &error)
+    }
+}
+
+impl From<KerneloptsError> for Failure {
+    fn from(error: KerneloptsError) -> Self {
+        match error {
+            KerneloptsError::Document(error) => error.into(),
+            error @ KerneloptsError::PciDevices { .. } => {
+                Self::new(INTEGRITY, &error)
+            }
+        }
+    }
+}
+
+fn document_code(error: &DocumentError) -> u8 {
+    match error {
+        DocumentError::TooLarge { .. }
+        | DocumentError::TooDeep { .. }
+        | DocumentError::TooManyAttributes { .. }
+        | DocumentError::TooManyNamespaces { .. }
+        | DocumentError::TooManyNodes { .. } => LIMIT,
+        DocumentError::Encoding { .. }
+        | DocumentError::NotUtf8 { .. }
+        | DocumentError::NotAscii { .. }
+        | DocumentError::Doctype { .. }
+        | DocumentError::UnknownRoot { .. } => UNSUPPORTED,
+        DocumentError::Malformed { .. }
+        | DocumentError::Nameless { .. }
+        | DocumentError::DuplicateQube { .. }
+        | DocumentError::DuplicateProperty { .. } => INTEGRITY,
+        DocumentError::NoSuchQube { .. }
+        | DocumentError::NoSuchAttribute { .. } => NOT_FOUND,
+        DocumentError::BadAttributeName { .. }
+        | DocumentError::BadCharacter { .. }
+        | DocumentError::EmptyName { .. }
+        | DocumentError::NameTaken { .. }
+        | DocumentError::Identity { .. }
+        | DocumentError::Reference { .. } => USAGE,
+        DocumentError::NotReadBack { .. } => OTHER,
+    }
+}
+
+/// Text that comes from a file, fit for a terminal.
+pub(super) fn escaped(text: &str) -> String {
+    Escaped(text.as_bytes()).to_string()
+}
+
+/// A path as text.
+pub(super) fn shown(path: &Path) -> String {
+    Escaped(path.as_os_str().as_bytes()).to_string()
+}
+
+/// Writes data to stdout. A reader that has gone, such as `head`, is no
+/// failure.
+pub(super) fn print(data: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::io("stdout", &error))
+        }
+        _ => Ok(()),
+    }
+}

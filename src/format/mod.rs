@@ -1,0 +1,3 @@
+//! What bytes mean, and how they are shown. No reading, no writing.
+
+pub mod escape;

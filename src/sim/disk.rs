@@ -1,0 +1,525 @@
+//! Inodes, one directory, descriptors and record locks.
+//!
+//! Lives here: what each call does to the disk and what it answers. May not
+//! live here: who calls, in which order, or whether that was wise.
+//!
+//! Everything is small and fixed so that a state can be copied, compared and
+//! hashed: [`PROCESSES`] processes with [`DESCRIPTORS`] descriptors each and
+//! [`INODES`] inodes. What no name and no descriptor leads to is blank, so
+//! that two disks that behave alike are equal.
+
+use crate::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
+
+/// Processes that fit on the disk.
+pub const PROCESSES: usize = 5;
+/// Descriptors that a process can have open: the locked file, the temporary.
+pub const DESCRIPTORS: usize = 2;
+/// One for the store, one for a lock file, one for each process's temporary.
+pub const INODES: usize = PROCESSES + 2;
+/// Saves per process that content can tell apart.
+pub const SAVES: usize = 3;
+
+const NO_INODE: u8 = u8::MAX;
+const EMFILE: Errno = Errno(24);
+const EBADF: Errno = Errno(9);
+const EEXIST: Errno = Errno(17);
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// The call returned.
+    Event(Event),
+    /// The call waits; the disk is unchanged.
+    Blocked,
+}
+
+/// The content of a file: which updates it holds, one bit each.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Updates(pub u16);
+
+impl Updates {
+    /// The `save`-th update (from 0) of `process`.
+    pub fn one(process: usize, save: u8) -> Self {
+        let bit = process * SAVES + usize::from(save);
+        Self(1u16.checked_shl(bit as u32).unwrap_or(0))
+    }
+
+    /// All updates of both.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether every update of `other` is here.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A file.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Inode {
+    /// Whether the content is complete: not between creation and write.
+    pub whole: bool,
+    /// What it holds.
+    pub content: Updates,
+    /// When it was written, in ticks of the clock.
+    pub mtime: u8,
+    /// POSIX record locks: they belong to a process.
+    posix: [Option<Access>; PROCESSES],
+}
+
+/// An open file of a process.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Handle {
+    /// The file.
+    pub inode: u8,
+    /// OFD record lock: it belongs to the open file description.
+    pub ofd: Option<Access>,
+    /// `flock`: another world, neither sees the other.
+    flock: Option<Access>,
+    /// Descriptors that share one description; 0: this one is alone.
+    shared: u8,
+}
+
+/// What a process has: open files, and the store's content in its memory.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Process {
+    handles: [Option<Handle>; DESCRIPTORS],
+    /// What was loaded, and since then saved.
+    pub memory: Updates,
+    /// Inode (plus one; 0: nothing) and time of what was loaded.
+    loaded: (u8, u8),
+    /// Renames made.
+    pub saves: u8,
+    /// Where the temporary name leads.
+    temp: Option<u8>,
+}
+
+/// The disk and the processes that use it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Disk {
+    inodes: [Inode; INODES],
+    processes: [Process; PROCESSES],
+    /// Where `qubes.xml` leads.
+    store: u8,
+    /// Where `qubes.xml.lock` leads.
+    lock_file: u8,
+    /// The clock that stamps files.
+    now: u8,
+}
+
+/// The three kinds of lock that Linux has for whole files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LockKind {
+    /// `F_OFD_SETLK`.
+    Ofd,
+    /// `F_SETLK`, `lockf`, Python's `fcntl.lockf`.
+    Posix,
+    /// `flock`, `std::fs::File::lock`.
+    Flock,
+}
+
+impl Disk {
+    /// An empty directory but for the store, complete and without updates.
+    pub fn new() -> Self {
+        let mut disk = Self {
+            inodes: [Inode::default(); INODES],
+            processes: [Process::default(); PROCESSES],
+            store: 0,
+            lock_file: NO_INODE,
+            now: 0,
+        };
+        disk.inodes[0].whole = true;
+        disk
+    }
+
+    /// The same with a lock file beside the store.
+    pub fn with_lock_file() -> Self {
+        let mut disk = Self { lock_file: 1, ..Self::new() };
+        disk.inodes[1].whole = true;
+        disk
+    }
+
+    /// Lets the clock tick: files written from now on have a later time.
+    pub fn tick(&mut self) {
+        self.now = self.now.saturating_add(1);
+    }
+
+    /// Makes one call of `process`.
+    pub fn apply(&mut self, process: usize, effect: Effect) -> Answer {
+        Answer::Event(match effect {
+            Effect::Open(name, _) => self.open(process, name),
+            Effect::Lock(fd, access) => {
+                return match self.lock(process, fd, LockKind::Ofd, access) {
+                    Err(Errno::AGAIN) => Answer::Blocked,
+                    answer => {
+                        Answer::Event(event(answer.map(|()| Event::Locked)))
+                    }
+                };
+            }
+            Effect::TryLock(fd) => {
+                let answer =
+                    self.lock(process, fd, LockKind::Ofd, Access::Write);
+                event(answer.map(|()| Event::Locked))
+            }
+            Effect::StatFd(fd) => event(
+                self.handle(process, fd)
+                    .map(|handle| Event::File(file_id(handle.inode))),
+            ),
+            Effect::StatName(name) => event(
+                self.lookup(process, name).map(|i| Event::File(file_id(i))),
+            ),
+            Effect::Read(fd) => self.read(process, fd),
+            Effect::Create => self.create(process),
+            Effect::Write(fd) => self.write(process, fd),
+            // What is not synced may be lost in a crash; there is none here.
+            Effect::Sync(fd) => {
+                event(self.handle(process, fd).map(|_| Event::Synced))
+            }
+            Effect::SyncDirectory => Event::Synced,
+            Effect::CompareStat => self.compare_stat(process),
+            Effect::CompareContent(fd) => self.compare_content(process, fd),
+            Effect::Rename => self.rename(process),
+            Effect::Unlink => self.unlink(process),
+            Effect::Close(fd) => self.close(process, fd),
+        })
+    }
+
+    /// Whether `effect` of `process` would wait. A call that does not wait
+    /// is never blocked.
+    pub fn blocks(&self, process: usize, effect: Effect) -> bool {
+        match effect {
+            Effect::Lock(fd, access) => {
+                self.conflict(process, fd, LockKind::Ofd, access)
+                    == Err(Errno::AGAIN)
+            }
+            Effect::Open(..)
+            | Effect::TryLock(_)
+            | Effect::StatFd(_)
+            | Effect::StatName(_)
+            | Effect::Read(_)
+            | Effect::Create
+            | Effect::Write(_)
+            | Effect::Sync(_)
+            | Effect::CompareStat
+            | Effect::CompareContent(_)
+            | Effect::Rename
+            | Effect::SyncDirectory
+            | Effect::Unlink
+            | Effect::Close(_) => false,
+        }
+    }
+
+    /// Asks for a lock of any kind without waiting.
+    ///
+    /// # Errors
+    /// `EAGAIN`: another owner holds one that excludes it; `EBADF`.
+    pub fn lock(
+        &mut self,
+        process: usize,
+        fd: Fd,
+        kind: LockKind,
+        access: Access,
+    ) -> Result<(), Errno> {
+        self.conflict(process, fd, kind, access)?;
+        let handle = self.handle(process, fd)?;
+        if kind == LockKind::Posix {
+            let inode = usize::from(handle.inode);
+            self.inodes[inode].posix[process] = Some(access);
+            return Ok(());
+        }
+        let all = self.processes.iter_mut().enumerate();
+        for (owner, other) in all {
+            for (number, slot) in other.handles.iter_mut().enumerate() {
+                let Some(other) = slot else { continue };
+                let same = owner == process && number == usize::from(fd.0);
+                if same || (handle.shared != 0 && other.shared == handle.shared)
+                {
+                    match kind {
+                        LockKind::Flock => other.flock = Some(access),
+                        LockKind::Ofd | LockKind::Posix => {
+                            other.ofd = Some(access);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `child` the descriptor of `parent`, as `fork` does: one
+    /// description, two descriptors.
+    ///
+    /// # Errors
+    /// `EBADF`, `EMFILE`.
+    pub fn inherit(
+        &mut self,
+        parent: usize,
+        fd: Fd,
+        child: usize,
+    ) -> Result<Fd, Errno> {
+        let mut handle = self.handle(parent, fd)?;
+        if handle.shared == 0 {
+            handle.shared = (parent * DESCRIPTORS) as u8 + fd.0 + 1;
+        }
+        self.processes[parent].handles[usize::from(fd.0)] = Some(handle);
+        self.put(child, handle)
+    }
+
+    /// The file that `qubes.xml` leads to.
+    pub fn store(&self) -> (u8, Inode) {
+        (self.store, self.inodes[usize::from(self.store)])
+    }
+
+    /// The file that the lock file's name leads to, where there is one.
+    pub fn lock_file(&self) -> Option<u8> {
+        (self.lock_file != NO_INODE).then_some(self.lock_file)
+    }
+
+    /// An open file of `process`.
+    pub fn opened(&self, process: usize, fd: Fd) -> Option<Handle> {
+        self.handle(process, fd).ok()
+    }
+
+    /// What `process` has.
+    pub fn process(&self, process: usize) -> &Process {
+        &self.processes[process]
+    }
+
+    /// Whether any name leads to that inode.
+    pub fn is_linked(&self, inode: u8) -> bool {
+        let temps = || self.processes.iter().filter_map(|p| p.temp);
+        inode == self.store
+            || inode == self.lock_file
+            || temps().any(|temp| temp == inode)
+    }
+
+    /// Whether `process` has nothing left: no descriptor, no lock, no name.
+    pub fn is_clean(&self, process: usize) -> bool {
+        let owner = &self.processes[process];
+        owner.handles.iter().all(Option::is_none)
+            && owner.temp.is_none()
+            && self.inodes.iter().all(|i| i.posix[process].is_none())
+    }
+
+    fn open(&mut self, process: usize, name: Name) -> Event {
+        event(
+            self.lookup(process, name)
+                .and_then(|inode| self.put(process, Handle::of(inode)))
+                .map(Event::Opened),
+        )
+    }
+
+    fn read(&mut self, process: usize, fd: Fd) -> Event {
+        event(self.handle(process, fd).map(|handle| {
+            let file = self.inodes[usize::from(handle.inode)];
+            let owner = &mut self.processes[process];
+            owner.memory = file.content;
+            owner.loaded = (handle.inode + 1, file.mtime);
+            Event::Read
+        }))
+    }
+
+    fn create(&mut self, process: usize) -> Event {
+        if self.processes[process].temp.is_some() {
+            return Event::Failed(EEXIST);
+        }
+        let free = (0..INODES as u8).find(|&inode| self.is_free(inode));
+        let Some(inode) = free else {
+            return Event::Failed(Errno::NO_SPACE);
+        };
+        match self.put(process, Handle::of(inode)) {
+            Ok(fd) => {
+                self.inodes[usize::from(inode)].mtime = self.now;
+                self.processes[process].temp = Some(inode);
+                Event::Opened(fd)
+            }
+            Err(errno) => Event::Failed(errno),
+        }
+    }
+
+    fn write(&mut self, process: usize, fd: Fd) -> Event {
+        event(self.handle(process, fd).map(|handle| {
+            let owner = self.processes[process];
+            let file = &mut self.inodes[usize::from(handle.inode)];
+            file.content =
+                owner.memory.with(Updates::one(process, owner.saves));
+            file.whole = true;
+            file.mtime = self.now;
+            Event::Written
+        }))
+    }
+
+    fn compare_stat(&self, process: usize) -> Event {
+        let loaded = self.processes[process].loaded;
+        let (inode, file) = self.store();
+        if loaded == (inode + 1, file.mtime) {
+            Event::Same
+        } else {
+            Event::Changed
+        }
+    }
+
+    fn compare_content(&self, process: usize, fd: Fd) -> Event {
+        event(self.handle(process, fd).map(|handle| {
+            let file = self.inodes[usize::from(handle.inode)];
+            if file.content == self.processes[process].memory {
+                Event::Same
+            } else {
+                Event::Changed
+            }
+        }))
+    }
+
+    fn rename(&mut self, process: usize) -> Event {
+        let Some(inode) = self.processes[process].temp else {
+            return Event::Failed(Errno::NO_ENTRY);
+        };
+        let replaced = self.store;
+        self.store = inode;
+        let file = self.inodes[usize::from(inode)];
+        let owner = &mut self.processes[process];
+        owner.temp = None;
+        owner.memory = owner.memory.with(Updates::one(process, owner.saves));
+        owner.saves = owner.saves.saturating_add(1);
+        owner.loaded = (inode + 1, file.mtime);
+        self.forget(replaced);
+        Event::Renamed
+    }
+
+    fn unlink(&mut self, process: usize) -> Event {
+        match self.processes[process].temp.take() {
+            Some(inode) => {
+                self.forget(inode);
+                Event::Unlinked
+            }
+            None => Event::Failed(Errno::NO_ENTRY),
+        }
+    }
+
+    fn close(&mut self, process: usize, fd: Fd) -> Event {
+        let handle = match self.handle(process, fd) {
+            Ok(handle) => handle,
+            Err(errno) => return Event::Failed(errno),
+        };
+        let owner = &mut self.processes[process];
+        owner.handles[usize::from(fd.0)] = None;
+        if owner.handles.iter().all(Option::is_none) {
+            owner.memory = Updates::default();
+            owner.loaded = (0, 0);
+        }
+        // Any close of any descriptor of the file drops its POSIX locks.
+        self.inodes[usize::from(handle.inode)].posix[process] = None;
+        self.forget(handle.inode);
+        Event::Closed
+    }
+
+    fn lookup(&self, process: usize, name: Name) -> Result<u8, Errno> {
+        match name {
+            Name::Store => Some(self.store),
+            Name::LockFile => self.lock_file(),
+            Name::Temp => self.processes[process].temp,
+        }
+        .ok_or(Errno::NO_ENTRY)
+    }
+
+    fn handle(&self, process: usize, fd: Fd) -> Result<Handle, Errno> {
+        let owner = self.processes.get(process).ok_or(EBADF)?;
+        let slot = owner.handles.get(usize::from(fd.0)).ok_or(EBADF)?;
+        slot.ok_or(EBADF)
+    }
+
+    /// Puts an open file at the lowest free number.
+    fn put(&mut self, process: usize, handle: Handle) -> Result<Fd, Errno> {
+        let owner = self.processes.get_mut(process).ok_or(EBADF)?;
+        let free = owner.handles.iter().position(Option::is_none);
+        let number = free.ok_or(EMFILE)?;
+        owner.handles[number] = Some(handle);
+        Ok(Fd(number as u8))
+    }
+
+    fn is_free(&self, inode: u8) -> bool {
+        !self.is_linked(inode)
+            && self.open_files().all(|(_, _, handle)| handle.inode != inode)
+    }
+
+    /// Blanks an inode that nothing leads to any more.
+    fn forget(&mut self, inode: u8) {
+        if self.is_free(inode) {
+            self.inodes[usize::from(inode)] = Inode::default();
+        }
+    }
+
+    fn open_files(&self) -> impl Iterator<Item = (usize, usize, Handle)> {
+        self.processes.iter().enumerate().flat_map(|(process, owner)| {
+            owner.handles.iter().enumerate().filter_map(
+                move |(number, slot)| {
+                    slot.map(|handle| (process, number, handle))
+                },
+            )
+        })
+    }
+
+    /// `EAGAIN` where another owner's lock on the file excludes this one.
+    fn conflict(
+        &self,
+        process: usize,
+        fd: Fd,
+        kind: LockKind,
+        access: Access,
+    ) -> Result<(), Errno> {
+        let asker = self.handle(process, fd)?;
+        let excludes = |held: Option<Access>| {
+            held.is_some_and(|held| {
+                held == Access::Write || access == Access::Write
+            })
+        };
+        for (owner, number, held) in self.open_files() {
+            let same = owner == process && number == usize::from(fd.0);
+            let one = asker.shared != 0 && held.shared == asker.shared;
+            if held.inode != asker.inode {
+                continue;
+            }
+            let lock = match kind {
+                LockKind::Flock => held.flock,
+                LockKind::Ofd | LockKind::Posix => held.ofd,
+            };
+            // A POSIX lock is not the description's: even our own OFD lock
+            // on the same descriptor is another owner's.
+            let own = kind != LockKind::Posix && (same || one);
+            if !own && excludes(lock) {
+                return Err(Errno::AGAIN);
+            }
+        }
+        if kind != LockKind::Flock {
+            let file = self.inodes[usize::from(asker.inode)];
+            for (owner, lock) in file.posix.into_iter().enumerate() {
+                let own = kind == LockKind::Posix && owner == process;
+                if !own && excludes(lock) {
+                    return Err(Errno::AGAIN);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Handle {
+    fn of(inode: u8) -> Self {
+        Self { inode, ofd: None, flock: None, shared: 0 }
+    }
+}
+
+fn file_id(inode: u8) -> FileId {
+    FileId { device: 0, inode: u64::from(inode) }
+}
+
+fn event(answer: Result<Event, Errno>) -> Event {
+    answer.unwrap_or_else(Event::Failed)
+}
