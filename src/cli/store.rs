@@ -546,11 +546,7 @@ fn explain(log: &Path, json: bool, talk: Talk) -> Result<u8, Failure> {
         exit::print(format!("{all:#}\n").as_bytes())?;
     } else {
         for (line, conflict) in &found {
-            let text = format!(
-                "line {line}: {conflict}\n{}\n",
-                conflict.explanation()
-            );
-            exit::print(text.as_bytes())?;
+            exit::print(format!("line {line}: {conflict}\n").as_bytes())?;
         }
     }
     if found.len() > CONFLICTS_MAX {

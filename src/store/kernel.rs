@@ -200,6 +200,7 @@ impl Kernel {
                 .with(fd, |file| set_lock(file, access, true))
                 .map(|()| Event::Locked);
         }
+        //= spec/lock.md#a-wait-has-an-end
         // F_OFD_SETLKW knows no deadline: ask again and again.
         let mut pause = PAUSE_MIN;
         loop {
@@ -226,6 +227,7 @@ impl Kernel {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
+        //= spec/lock.md#close-on-exec
         // Not blocking: a FIFO in place of the store must not hang us.
         let flags = flags
             | OFlags::CLOEXEC
@@ -494,6 +496,7 @@ impl Stamp {
 }
 
 /// Takes an OFD lock on the whole file.
+//= spec/lock.md#locks-are-ofd-locks
 fn set_lock(
     file: BorrowedFd<'_>,
     access: Access,

@@ -148,6 +148,7 @@ impl Store {
     /// # Errors
     /// As [`lock`](Self::lock), and `TooLarge`.
     pub fn read(&self) -> Result<Snapshot, StoreError> {
+        //= spec/lock.md#readers-share
         let loaded = self.acquire(Access::Read)?.load()?;
         Ok(Snapshot(loaded.content))
     }
