@@ -77,7 +77,8 @@ write_cfg() {
 
 tlc() {
   rm -rf meta
-  java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx2g -Djava.io.tmpdir="$dir" -cp "$TLA2TOOLS" \
+  java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx2g \
+    -Djava.io.tmpdir="$dir" -cp "$TLA2TOOLS" \
     tlc2.TLC -deadlock -workers 1 -metadir meta -config run.cfg MCLock.tla \
     >out 2>&1 || true
 }
@@ -96,7 +97,7 @@ run_config() {
     left=$(echo " $left " | sed "s/ $bad / /")
   done
   finished || return 1
-  states=$(sed -n 's/.* \([0-9]*\) distinct states found, 0 states left.*/\1/p' \
+  states=$(sed -n 's/,//g; s/^[0-9]* states generated \([0-9]*\) distinct.*/\1/p' \
     out | tail -1)
   depth=$(sed -n 's/^The depth of the complete .* is \([0-9]*\)\./\1/p' out)
   write_cfg FairSpec "" S7Finishes

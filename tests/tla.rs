@@ -1,0 +1,158 @@
+//! `spec/Lock.tla` and the machine say the same, without Java: states of the
+//! complete graph, verdicts and shortest counterexamples, by two programs that
+//! share nothing. `spec/compare.sh` does it again with TLC, in more models.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use qubes_fsm::check::explore::{Limits, Verdict, explore};
+use qubes_fsm::check::lock::{S1, S1_STALE, S2, S3, S5, Sessions};
+use qubes_fsm::fsm::protocol::{
+    Compare, HISTORY_2013, HISTORY_2014, HISTORY_2016, Keep, LOCK_FILE,
+    Protocol, SHIPPED, Target,
+};
+use tla_checker::checker::{CheckResult, check};
+use tla_checker::load::prepare_from_path;
+
+/// Names in `Lock.tla`, and in the explorer's reports where it has them.
+const INVARIANTS: [(&str, Option<&str>); 7] = [
+    ("TypeOK", None),
+    ("SlotsSuffice", None),
+    ("S1NoLostUpdate", Some(S1)),
+    ("S1NoStaleRead", Some(S1_STALE)),
+    ("S2OneHolder", Some(S2)),
+    ("S3Whole", Some(S3)),
+    ("S5NoLeftovers", Some(S5)),
+];
+
+fn names(prefix: &str, count: usize) -> String {
+    let names: Vec<_> = (1..=count).map(|n| format!("{prefix}{n}")).collect();
+    names.join(", ")
+}
+
+/// The constants of `Lock.tla` for a model of ours.
+fn constants(model: &Sessions) -> String {
+    let Sessions { protocol, writers, readers, saves } = *model;
+    let compare = match protocol.compare {
+        Compare::Never => "never",
+        Compare::BeforeLock => "before",
+        Compare::AfterLock => "after",
+    };
+    let keep = match protocol.keep {
+        Keep::Locked => "locked",
+        Keep::Unlocked => "unlocked",
+        Keep::Nothing => "nothing",
+    };
+    let tla = |truth: bool| if truth { "TRUE" } else { "FALSE" };
+    format!(
+        "CONSTANTS\nWriters = {{{}}}\nReaders = {{{}}}\nSaves = {saves}\n\
+         Slots = {}\nCheck = \"{compare}\"\nKeep = \"{keep}\"\n\
+         Verify = {}\nLockFile = {}\n",
+        names("w", writers),
+        names("r", readers),
+        writers + readers + 2,
+        tla(protocol.verify),
+        tla(protocol.target == Target::LockFile),
+    )
+}
+
+fn run(model: &Sessions, tail: &str) -> CheckResult {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.cfg");
+    std::fs::write(&path, constants(model) + tail).unwrap();
+    let specification = root.join("spec/Lock.tla");
+    let mut prepared =
+        prepare_from_path(&specification, Some(&path), &[]).unwrap();
+    // The end is no deadlock.
+    prepared.checker_config.allow_deadlock = true;
+    check(&prepared.spec, &prepared.domains, &prepared.checker_config)
+}
+
+/// States, and each violated invariant with its steps.
+fn specification(model: &Sessions) -> (usize, Vec<(&'static str, usize)>) {
+    let mut left = INVARIANTS.to_vec();
+    let mut violated = Vec::new();
+    loop {
+        let mut tail = String::from("SPECIFICATION Spec\n");
+        for (name, _) in &left {
+            writeln!(tail, "INVARIANT {name}").unwrap();
+        }
+        match run(model, &tail) {
+            CheckResult::Ok(stats) => {
+                violated.sort_unstable();
+                return (stats.states_explored, violated);
+            }
+            CheckResult::InvariantViolation(found, _) => {
+                let (name, _) = left.remove(found.violated_invariant);
+                violated.push((name, found.trace.len() - 1));
+            }
+            other => panic!("{model:?}: {other:?}"),
+        }
+    }
+}
+
+/// The same from the explorer.
+fn machine(model: &Sessions) -> (usize, Vec<(&'static str, usize)>) {
+    let report = explore(model, Limits::default());
+    let mut violated = Vec::new();
+    for (name, _, verdict) in &report.verdicts {
+        if let Verdict::Violated(Some(trace)) = verdict {
+            let same = |(_, ours): &&(_, Option<&str>)| *ours == Some(*name);
+            let (theirs, _) = INVARIANTS.iter().find(same).unwrap();
+            violated.push((*theirs, trace.prefix.len()));
+        }
+    }
+    violated.sort_unstable();
+    (report.states, violated)
+}
+
+fn compare(protocol: Protocol, sizes: &[(usize, usize, u8)]) {
+    for &(writers, readers, saves) in sizes {
+        let model = Sessions::new(protocol, writers, readers, saves).unwrap();
+        let found = machine(&model);
+        assert_eq!(specification(&model), found, "{model:?}");
+        println!("{} {writers}w+{readers}r: {found:?}", protocol.name);
+    }
+}
+
+#[test]
+fn history_2013() {
+    compare(HISTORY_2013, &[(2, 0, 1), (3, 0, 1)]);
+}
+
+#[test]
+fn history_2014() {
+    compare(HISTORY_2014, &[(2, 0, 1), (3, 0, 1)]);
+}
+
+#[test]
+fn history_2016() {
+    compare(HISTORY_2016, &[(2, 0, 1), (3, 0, 1)]);
+}
+
+#[test]
+fn shipped() {
+    compare(SHIPPED, &[(2, 0, 1), (3, 0, 1), (2, 1, 1), (2, 0, 2)]);
+}
+
+#[test]
+fn lock_file() {
+    compare(LOCK_FILE, &[(2, 0, 1), (3, 0, 1)]);
+}
+
+/// S7 in the specification, under weak fairness of each process.
+//= spec/lock.md#s7-everyone-finishes
+#[test]
+fn everyone_finishes() {
+    for protocol in [HISTORY_2014, HISTORY_2016, SHIPPED] {
+        let model = Sessions::new(protocol, 2, 0, 1).unwrap();
+        let tail = "SPECIFICATION FairSpec\nPROPERTY S7Finishes\n";
+        match run(&model, tail) {
+            CheckResult::Ok(stats) => {
+                assert_eq!(stats.properties_checked.len(), 1);
+            }
+            other => panic!("{}: {other:?}", protocol.name),
+        }
+    }
+}
