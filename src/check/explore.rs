@@ -112,8 +112,31 @@ impl<M: Model> Report<M> {
 /// It goes on after a violation: counts are of the whole model, and every
 /// property gets its own shortest run.
 pub fn explore<M: Model>(model: &M, limits: Limits) -> Report<M> {
-    Search::new(model, limits).run()
+    explore_watched(model, limits, &mut |_| {})
 }
+
+/// As [`explore`], and tells `watch` twice a second how far it is.
+pub fn explore_watched<M: Model>(
+    model: &M,
+    limits: Limits,
+    watch: &mut dyn FnMut(Progress),
+) -> Report<M> {
+    Search::new(model, limits).run(watch)
+}
+
+/// How far a search is. How far it has to go nobody knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// Distinct states so far.
+    pub states: usize,
+    /// Those among them whose steps are not known yet.
+    pub waiting: usize,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// How often a watcher is told.
+const WATCH: Duration = Duration::from_millis(500);
 
 struct Search<'m, M: Model> {
     model: &'m M,
@@ -156,7 +179,7 @@ impl<'m, M: Model> Search<'m, M> {
         }
     }
 
-    fn run(mut self) -> Report<M> {
+    fn run(mut self, watch: &mut dyn FnMut(Progress)) -> Report<M> {
         for state in self.model.initial() {
             let parent = self.states.len() as u32;
             self.add(state, parent);
@@ -165,6 +188,7 @@ impl<'m, M: Model> Search<'m, M> {
         let mut layer_end = self.states.len();
         let mut next = 0;
         let mut steps = Vec::new();
+        let mut told = Duration::ZERO;
         while next < self.states.len() && !self.cut {
             if next == layer_end {
                 depth += 1;
@@ -172,10 +196,17 @@ impl<'m, M: Model> Search<'m, M> {
             }
             self.expand(next, &mut steps);
             next += 1;
-            if next.is_multiple_of(1024)
-                && self.started.elapsed() > self.limits.time_max
-            {
-                self.cut = next < self.states.len();
+            if next.is_multiple_of(1024) {
+                let elapsed = self.started.elapsed();
+                let waiting = self.states.len() - next;
+                if elapsed > self.limits.time_max {
+                    self.cut = waiting > 0;
+                }
+                if elapsed >= told + WATCH {
+                    told = elapsed;
+                    let states = self.states.len();
+                    watch(Progress { states, waiting, elapsed });
+                }
             }
         }
         self.report(depth)

@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::explore::{Limits, NO_DEADLOCK, Report, Trace, Verdict, explore};
+use super::explore::{
+    Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, explore,
+    explore_watched,
+};
 use super::golden::Golden;
 use super::interleave::{self, Bounds, Interleaved, interleave};
 use super::lock::{Call, S1, S1_STALE, S2, Sessions};
@@ -41,6 +44,8 @@ pub struct Means {
     /// This program, to start processes for loom and for a replay; they get
     /// [`LOOM`] or [`REPLAY`] and further arguments.
     pub program: PathBuf,
+    /// Told twice a second how far a search is.
+    pub watch: fn(Progress),
 }
 
 /// First argument of a process that runs one model under loom.
@@ -117,7 +122,8 @@ pub fn violated(model: &Sessions) -> &'static [&'static str] {
 pub fn run(task: Task, means: &Means) -> Vec<Row> {
     match task {
         Task::Explore(model) => {
-            let report = explore(&model, means.limits);
+            let mut watch = means.watch;
+            let report = explore_watched(&model, means.limits, &mut watch);
             let base = store_row(&model, "explore");
             let trace = |t: &Trace<Sessions>, property: &str| {
                 lasso(&model, t, property)
@@ -129,7 +135,8 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
         }
         Task::Kernel(model) => kernel_rows(&model, means),
         Task::Golden(golden) => {
-            let report = explore(&golden, means.limits);
+            let mut watch = means.watch;
+            let report = explore_watched(&golden, means.limits, &mut watch);
             let protocol = if golden.recheck { "" } else { "no recheck" };
             let base = Row {
                 model: "golden".to_owned(),
@@ -240,16 +247,22 @@ fn loom_row(
     means: &Means,
 ) -> Row {
     let bound = preemptions.map_or("none".to_owned(), |n| n.to_string());
-    let output = Command::new(&means.program)
+    let mut command = Command::new(&means.program);
+    command
         .arg(LOOM)
         .arg(model.protocol.name)
         .arg(model.writers.to_string())
         .arg(model.readers.to_string())
         .arg(bound)
-        .arg(means.limits.time_max.as_secs().to_string())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .output();
+        .arg(means.limits.time_max.as_secs().max(1).to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = command.spawn().and_then(|mut child| {
+        // While it is open, the process knows that we are there.
+        let _alive = child.stdin.take();
+        child.wait_with_output()
+    });
     let wanted = !violated(model).is_empty();
     let failed = |note: String| Row {
         coverage: Coverage::Bounded.word().to_owned(),

@@ -223,9 +223,10 @@ pub fn summary(rows: &[Row]) -> String {
     let wrong = rows.iter().filter(|row| !row.expected).count();
     let cut = rows.iter().filter(|row| row.coverage == "cut").count();
     let mut out = format!("{} verdicts", rows.len());
-    let _ = match wrong {
-        0 => write!(out, ", each the one expected"),
-        wrong => write!(out, ", {wrong} not the one expected"),
+    let _ = match (wrong, cut) {
+        (0, 0) => write!(out, ", each the one expected"),
+        (0, _) => write!(out, ", none unexpected"),
+        (wrong, _) => write!(out, ", {wrong} not the one expected"),
     };
     if cut > 0 {
         let _ = write!(out, ", {cut} cut by a limit");

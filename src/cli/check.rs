@@ -3,7 +3,7 @@
 //! Lives here: arguments, the order of work, the exit code. May not live
 //! here: the models and the reports (`check`).
 
-use std::io::{IsTerminal as _, stdin, stdout};
+use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 use super::Talk;
 use super::exit::{self, Failure};
-use crate::check::explore::Limits;
+use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
 use crate::check::plan::{self, Means, Task};
@@ -160,9 +160,14 @@ pub(super) fn run(
             .states_max
             .unwrap_or(Limits::default().states_max),
     };
-    let means = Means { limits, program };
+    let shows = stderr().is_terminal() && !talk.quiet;
+    let watch = if shows { progress } else { |_| {} };
+    let means = Means { limits, program, watch };
     let started = Instant::now();
     let rows = run_all(&tasks, &means, talk);
+    if shows {
+        let _ = write!(stderr(), "{CLEAR}");
+    }
     talk.detail(&format!("{:.2} s in all", started.elapsed().as_secs_f64()));
     let text = match format {
         Format::Json => report::json(&rows)
@@ -175,6 +180,20 @@ pub(super) fn run(
     };
     write(arguments, &text)?;
     Ok(exit_code(&rows))
+}
+
+/// Back to the first column, and clear the line.
+const CLEAR: &str = "\r\x1b[K";
+
+/// One line on a terminal, again and again. A search does not know how many
+/// states there are, so there is no time left to show.
+fn progress(progress: Progress) {
+    let Progress { states, waiting, elapsed } = progress;
+    let rate = states as f64 / elapsed.as_secs_f64() / 1e6;
+    let _ = write!(
+        stderr(),
+        "{CLEAR}{states} states, {waiting} to go on from, {rate:.1} M/s"
+    );
 }
 
 /// Loom has processes of its own: its tasks run beside the others.
@@ -372,6 +391,11 @@ pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
         1,
     )
     .map_err(|error| Failure::usage(&error.to_string()))?;
+    std::thread::spawn(|| {
+        // The end of this stdin is the end of the process that wants to know.
+        let _ = stdin().lock().read_to_end(&mut Vec::new());
+        std::process::exit(1);
+    });
     let preemptions = arguments.preemptions.parse().ok();
     let time_max = Duration::from_secs(arguments.seconds);
     let row = plan::loom_process(model, preemptions, time_max);

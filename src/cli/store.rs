@@ -235,6 +235,7 @@ impl StoreFile {
         talk: Talk,
     ) -> Result<(), Failure> {
         if loaded.content() == content {
+            loaded.verify()?;
             loaded.release();
             talk.detail("nothing to change");
             return Ok(());

@@ -158,10 +158,18 @@ impl StoreError {
             (errno @ (Errno(ENOSPC | EDQUOT) | TOO_BIG), _) => {
                 Self::NoSpace { path, call, text: text(errno) }
             }
+            // It may also go while we wait for the lock.
             (Errno::NO_ENTRY, _)
-                if matches!(failure.effect, Effect::Open(..)) =>
+                if matches!(
+                    failure.effect,
+                    Effect::Open(..) | Effect::StatName(_)
+                ) =>
             {
                 Self::NotFound { path }
+            }
+            // It was there when it was loaded.
+            (Errno::NO_ENTRY, _) if failure.effect == Effect::Create => {
+                Self::Changed { path }
             }
             (errno, _) => Self::Call { path, call, text: text(errno) },
         }

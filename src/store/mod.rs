@@ -219,6 +219,21 @@ impl Loaded {
         &self.content
     }
 
+    /// Refuses if somebody who does not follow the protocol changed the store
+    /// since it was loaded. [`save`](Self::save) does so by itself.
+    ///
+    /// # Errors
+    /// `Changed`, `TooLarge`, `Call`.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        let Locked { kernel, fd } = &self.locked;
+        for effect in [Effect::CompareStat, Effect::CompareContent(*fd)] {
+            if kernel.perform(effect) != Event::Same {
+                return Err(StoreError::of(kernel, kernel.bytes_max()));
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces the store's content, and makes it durable.
     ///
     /// # Errors
