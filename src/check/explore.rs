@@ -329,9 +329,11 @@ impl<'m, M: Model> Search<'m, M> {
             Some(lasso) => {
                 let mut trace = self.trace_to(lasso.entry);
                 let mut at = lasso.entry;
-                for next in lasso.cycle {
-                    trace.cycle.extend(self.step_between(at, next));
-                    at = next;
+                for Edge { target, actor } in lasso.cycle {
+                    let by =
+                        |step: &M::Step| self.model.actor(step) as u8 == actor;
+                    trace.cycle.extend(self.step_between(at, target, by));
+                    at = target;
                 }
                 Verdict::Violated(Some(trace))
             }
@@ -352,7 +354,7 @@ impl<'m, M: Model> Search<'m, M> {
         let prefix = numbers
             .windows(2)
             .filter_map(|pair| match pair {
-                [from, to] => self.step_between(*from, *to),
+                [from, to] => self.step_between(*from, *to, |_| true),
                 _ => None,
             })
             .collect();
@@ -361,12 +363,18 @@ impl<'m, M: Model> Search<'m, M> {
         Trace { initial, prefix, cycle: Vec::new() }
     }
 
-    /// A step that leads from one state to the other: steps are not stored.
-    fn step_between(&self, from: u32, to: u32) -> Option<(M::Step, M::State)> {
+    /// A wanted step that leads from one state to the other: steps are not
+    /// stored.
+    fn step_between(
+        &self,
+        from: u32,
+        to: u32,
+        wanted: impl Fn(&M::Step) -> bool,
+    ) -> Option<(M::Step, M::State)> {
         let from = self.states.get(from as usize)?;
         let to = self.states.get(to as usize)?;
         let mut steps = Vec::new();
         self.model.steps(from, &mut steps);
-        steps.into_iter().find(|(_, state)| state == to)
+        steps.into_iter().find(|(step, state)| state == to && wanted(step))
     }
 }

@@ -31,8 +31,9 @@ pub(crate) struct Graph {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lasso {
     pub(crate) entry: u32,
-    /// The states after `entry`; the last is `entry` again.
-    pub(crate) cycle: Vec<u32>,
+    /// The steps from `entry` on; the last leads to `entry` again. By whom
+    /// counts: two actors may lead to the same state.
+    pub(crate) cycle: Vec<Edge>,
 }
 
 impl Graph {
@@ -105,7 +106,7 @@ impl Graph {
 
     /// A closed walk in the component on which every actor is seen to take a
     /// step or to be unable to.
-    fn round(&self, entry: u32, component: &[u32], actors: u64) -> Vec<u32> {
+    fn round(&self, entry: u32, component: &[u32], actors: u64) -> Vec<Edge> {
         let inside = sorted(component);
         let mut cycle = Vec::new();
         let mut at = entry;
@@ -118,22 +119,22 @@ impl Graph {
                 (!can | stays) & actors & !served != 0
             });
             let Some(path) = found else { break };
-            for next in path {
-                served |= self.actors_between(at, next);
-                at = next;
-                cycle.push(at);
+            for edge in path {
+                served |= bit(edge.actor);
+                at = edge.target;
+                cycle.push(edge);
             }
             let (can, _) = self.enabled(at, &inside);
             served |= !can;
             if served & actors != actors
-                && let Some(edge) = self.of(at).iter().find(|edge| {
+                && let Some(&edge) = self.of(at).iter().find(|edge| {
                     bit(edge.actor) & !served != 0
                         && inside.binary_search(&edge.target).is_ok()
                 })
             {
                 served |= bit(edge.actor);
                 at = edge.target;
-                cycle.push(at);
+                cycle.push(edge);
             }
         }
         // Back to the entry; at least one step, if there is one.
@@ -141,19 +142,14 @@ impl Graph {
             let first = self.of(at).iter().find(|edge| {
                 cycle.is_empty() && inside.binary_search(&edge.target).is_ok()
             });
-            if let Some(edge) = first {
+            if let Some(&edge) = first {
                 at = edge.target;
-                cycle.push(at);
+                cycle.push(edge);
             }
             let back = self.walk(at, &inside, |state| state == entry);
             cycle.extend(back.into_iter().flatten());
         }
         cycle
-    }
-
-    fn actors_between(&self, from: u32, to: u32) -> u64 {
-        let edges = self.of(from).iter().filter(|edge| edge.target == to);
-        edges.map(|edge| bit(edge.actor)).next().unwrap_or(0)
     }
 
     /// The shortest walk inside, from `start` to a state that `wanted` likes.
@@ -162,7 +158,7 @@ impl Graph {
         start: u32,
         inside: &[u32],
         wanted: impl Fn(u32) -> bool,
-    ) -> Option<Vec<u32>> {
+    ) -> Option<Vec<Edge>> {
         let place = |state: u32| inside.binary_search(&state).ok();
         let mut from = vec![None; inside.len()];
         let mut queue = VecDeque::from([start]);
@@ -171,18 +167,20 @@ impl Graph {
                 let mut path = Vec::new();
                 let mut at = state;
                 while at != start {
-                    path.push(at);
-                    at = from.get(place(at)?).copied().flatten()?;
+                    let step = from.get(place(at)?).copied().flatten();
+                    let (before, edge): (u32, Edge) = step?;
+                    path.push(edge);
+                    at = before;
                 }
                 path.reverse();
                 return Some(path);
             }
-            for edge in self.of(state) {
+            for &edge in self.of(state) {
                 let Some(slot) = place(edge.target) else { continue };
                 if edge.target != start
                     && let Some(slot @ None) = from.get_mut(slot)
                 {
-                    *slot = Some(state);
+                    *slot = Some((state, edge));
                     queue.push_back(edge.target);
                 }
             }

@@ -260,6 +260,12 @@ impl Sessions {
         })
     }
 
+    fn readers_share(&self, world: &World) -> bool {
+        let readers = self.writers..self.processes();
+        let holds = |p: &usize| self.session(world, *p).holds().is_some();
+        readers.filter(holds).count() > 1
+    }
+
     fn saving(&self, world: &World) -> bool {
         (0..self.writers).any(|p| {
             self.session(world, p).has_temp_name() && !world.disk.is_clean(p)
@@ -279,6 +285,8 @@ pub const S3: &str = "S3 never torn";
 pub const S5: &str = "S5 nothing is left";
 /// Name of the property that nothing fails where nothing can.
 pub const NO_FAILURE: &str = "nothing fails";
+/// Name of the twin of S2: two readers hold the lock at a time.
+pub const READERS_SHARE: &str = "readers share the lock";
 /// Name of S7.
 pub const S7: &str = "S7 everyone finishes";
 
@@ -317,6 +325,10 @@ impl Model for Sessions {
         if self.writers > 0 {
             properties
                 .push(Property::sometimes("a save is under way", Self::saving));
+        }
+        if self.readers > 1 {
+            properties
+                .push(Property::sometimes(READERS_SHARE, Self::readers_share));
         }
         if self.writers > 0 && self.processes() > 1 {
             properties.push(Property::sometimes(

@@ -65,10 +65,16 @@ pub fn main() -> ExitCode {
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
+        // `--help` and `--version` are no failures.
+        Err(error) if !error.use_stderr() => {
             let _ = error.print();
-            // `--help` and `--version` are no failures.
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.render().ansi().to_string();
+            let text = text.replacen("error:", "ERROR:", 1);
+            let _ = write!(anstream::stderr(), "qubes-fsm: {text}");
+            return ExitCode::from(exit::USAGE);
         }
     };
     let talk = Talk { quiet: arguments.quiet, verbose: arguments.verbose };

@@ -221,7 +221,12 @@ impl Disk {
         kind: LockKind,
         access: Access,
     ) -> Result<(), Errno> {
-        self.conflict(process, fd, kind, access)?;
+        let granted = self.conflict(process, fd, kind, access);
+        // A refused `flock` has given up what it held (flock(2)); the record
+        // locks keep it.
+        if granted.is_err() && kind != LockKind::Flock {
+            return granted;
+        }
         let handle = self.handle(process, fd)?;
         if kind == LockKind::Posix {
             let inode = usize::from(handle.inode);
@@ -236,7 +241,9 @@ impl Disk {
                 if same || (handle.shared != 0 && other.shared == handle.shared)
                 {
                     match kind {
-                        LockKind::Flock => other.flock = Some(access),
+                        LockKind::Flock => {
+                            other.flock = granted.ok().map(|()| access);
+                        }
                         LockKind::Ofd | LockKind::Posix => {
                             other.ofd = Some(access);
                         }
@@ -244,7 +251,7 @@ impl Disk {
                 }
             }
         }
-        Ok(())
+        granted
     }
 
     /// Gives `child` the descriptor of `parent`, as `fork` does: one

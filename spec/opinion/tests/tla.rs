@@ -61,7 +61,7 @@ fn run(model: &Sessions, tail: &str) -> CheckResult {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run.cfg");
     std::fs::write(&path, constants(model) + tail).unwrap();
-    let specification = root.join("spec/Lock.tla");
+    let specification = root.join("../Lock.tla");
     let mut prepared =
         prepare_from_path(&specification, Some(&path), &[]).unwrap();
     // The end is no deadlock.

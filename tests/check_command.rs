@@ -1,0 +1,304 @@
+//! `qubes-fsm check`: what it says, in every form, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use assert_cmd::Command;
+use qubes_fsm::fsm::protocol::NAMED;
+use serde_json::Value;
+
+/// Exit code, stdout, stderr.
+fn check(arguments: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"));
+    let output =
+        command.arg("check").args(arguments.split(' ')).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+fn rows(arguments: &str) -> (i32, Vec<Value>) {
+    let (code, out, err) = check(&format!("{arguments} --format json"));
+    assert_eq!(err, "");
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    // One object per line, between two brackets.
+    assert_eq!(out.lines().count(), rows.len() + 2);
+    (code, rows)
+}
+
+const FIELDS: [&str; 14] = [
+    "model", "protocol", "writers", "readers", "engine", "states", "edges",
+    "depth", "seconds", "coverage", "verdict", "property", "steps", "trace",
+];
+
+#[test]
+fn the_race_of_2013_is_shown_and_made_again_on_the_kernel() {
+    let (code, out, err) = check("--protocol 2013 --replay kernel");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines[0],
+        "lock 2013 (2w, explore): S1 no lost update, violated in 18 steps"
+    );
+    let head: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(head, ["P1", "P2"]);
+    let column = lines[2].find("P2").unwrap();
+    let at = |step: &str| {
+        let mut lines = lines.iter();
+        *lines.find(|line| line.trim_start().starts_with(step)).unwrap()
+    };
+    // Each process has its column.
+    assert_eq!(at("9 ").find("rename(temp-file, 'qubes.xml') = 0"), Some(5));
+    assert_eq!(at("8 ").find("open('qubes.xml', O_RDWR)"), Some(column));
+    for wanted in [
+        "fcntl(3, SETLKW, F_WRLCK) ... waits",
+        "... fcntl(3, SETLKW, F_WRLCK) = granted",
+        "*** fd 3 is a file without a name",
+        "*** the update of P1 is lost: 'qubes.xml' is without it",
+    ] {
+        let line = lines.iter().find(|line| line.contains(wanted));
+        assert_eq!(line.and_then(|line| line.find(wanted)), Some(column));
+    }
+    let kernel = "     lock 2013 (2w, kernel): S1 no lost update, violated \
+                  in 18 steps: 18 steps by 2 real processes; fcntl blocked: \
+                  P2 after step 8; updates lost from the real file: P1";
+    assert!(lines.contains(&kernel), "{out}");
+    assert_eq!(*lines.last().unwrap(), "6 verdicts, each the one expected");
+}
+
+#[test]
+fn shipped_loses_nothing_on_the_kernel() {
+    let (code, rows) = rows("--protocol shipped --replay kernel");
+    assert_eq!(code, 0);
+    let verdicts: Vec<_> = rows
+        .iter()
+        .map(|row| (row["engine"].as_str().unwrap(), &row["verdict"]))
+        .collect();
+    assert_eq!(verdicts.len(), 2);
+    for (engine, verdict) in verdicts {
+        assert_eq!(verdict, "holds", "{engine}");
+    }
+    let note = rows[1]["note"].as_str().unwrap();
+    assert_eq!(
+        note,
+        "35 steps by 2 real processes; fcntl blocked: P2 after step 12; \
+         updates lost from the real file: none"
+    );
+}
+
+#[test]
+fn the_list_names_every_model_and_every_check() {
+    let (code, out, err) = check("--list");
+    assert_eq!((code, err.as_str()), (0, ""));
+    for protocol in NAMED {
+        let named = |line: &&str| {
+            line.split_whitespace().any(|word| word == protocol.name)
+        };
+        assert!(out.lines().any(|line| named(&line)), "{}", protocol.name);
+    }
+    assert!(out.contains("\ngolden  "));
+    let checks = out.split("default checks:\n").nth(1).unwrap();
+    assert_eq!(checks.lines().count(), 24);
+    assert!(checks.contains("  lock shipped 4w+0r x1 explore\n"));
+    assert!(checks.contains("  lock shipped 2w+0r x1 loom\n"));
+    assert!(checks.contains("  lock 2013 2w+0r x1 kernel\n"));
+    assert!(checks.contains("  golden no recheck 2w explore\n"));
+}
+
+#[test]
+fn json_has_every_field_in_every_row() {
+    let (code, rows) = rows("--protocol 2013");
+    assert_eq!(code, 0);
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        for field in FIELDS {
+            assert!(row.get(field).is_some(), "{field} is missing: {row}");
+        }
+        assert_eq!(row["coverage"], "exhaustive");
+        let counts = [&row["states"], &row["edges"], &row["depth"]];
+        assert_eq!(counts.map(|n| n.as_u64().unwrap()), [130, 182, 20]);
+        let trace = row["trace"].as_array().unwrap();
+        let steps = trace.iter().filter_map(|line| line["step"].as_u64());
+        let wanted = row["steps"].as_u64().unwrap();
+        assert!(steps.eq(1..=wanted), "{row}");
+    }
+    let (code, holding) = self::rows("--protocol shipped --readers 1");
+    assert_eq!((code, holding.len()), (0, 1));
+    for field in FIELDS {
+        assert!(holding[0].get(field).is_some(), "{field}");
+    }
+    assert_eq!(holding[0]["verdict"], "holds");
+    assert_eq!(holding[0]["property"], "all");
+    assert_eq!(holding[0]["trace"], Value::Null);
+}
+
+#[test]
+fn every_form_tells_the_same_steps() {
+    let arguments = "--protocol 2016";
+    let (_, rows) = rows(arguments);
+    let (_, text, _) = check(arguments);
+    let (_, junit, _) = check(&format!("{arguments} --format junit"));
+    let (_, html, _) = check(&format!("{arguments} --format html"));
+    let (_, json, _) = check(&format!("{arguments} --json"));
+    assert_eq!(json.matches("\"verdict\":\"violated\"").count(), 3);
+    assert_eq!(junit.matches("<testcase ").count(), rows.len());
+    assert!(junit.contains("tests=\"3\" failures=\"0\" skipped=\"0\""));
+    for row in &rows {
+        let property = row["property"].as_str().unwrap();
+        let steps = format!("violated in {} steps", row["steps"]);
+        let said = |text: &str| {
+            text.lines()
+                .any(|line| line.contains(property) && line.contains(&steps))
+        };
+        assert!(said(&text) && said(&junit) && said(&html), "{property}");
+    }
+    let lengths: Vec<_> =
+        rows.iter().map(|row| row["steps"].as_u64().unwrap()).collect();
+    assert_eq!(lengths, [20, 16, 13]);
+}
+
+#[test]
+fn a_cut_search_is_no_proof() {
+    let arguments = "--protocol shipped --states-max 10";
+    let (code, rows) = rows(arguments);
+    assert_eq!(code, 3);
+    for row in rows {
+        assert_eq!(row["coverage"], "cut");
+        assert_eq!(row["verdict"], "undecided");
+        assert_eq!(row["states"], 10);
+    }
+    for format in ["text", "junit", "html", "json"] {
+        let (code, out, _) = check(&format!("{arguments} --format {format}"));
+        assert_eq!(code, 3, "{format}");
+        assert!(out.contains("cut"), "{format}: {out}");
+        assert!(!out.contains("holds"), "{format}: {out}");
+    }
+    let (_, junit, _) = check(&format!("{arguments} --format junit"));
+    assert!(junit.contains("<skipped message=\"cut, undecided\"/>"));
+    // What a run has shown is shown, however the search ended.
+    let (code, rows) = self::rows("--protocol 2013 --states-max 100");
+    assert_eq!(code, 3);
+    let words: Vec<_> =
+        rows.iter().map(|row| row["verdict"].as_str().unwrap()).collect();
+    assert!(words.contains(&"undecided") && words.contains(&"violated"));
+}
+
+#[test]
+fn loom_says_whether_it_has_seen_all() {
+    let arguments = "--protocol shipped --engine loom --preemptions 1";
+    let (code, rows) = rows(arguments);
+    assert_eq!((code, rows.len()), (0, 1));
+    assert_eq!(rows[0]["engine"], "loom");
+    assert_eq!(rows[0]["coverage"], "bounded");
+    assert_eq!(rows[0]["bound"], "1 preemptions");
+    assert_eq!(rows[0]["verdict"], "holds");
+    let (code, rows) = self::rows("--protocol 2013 --engine loom");
+    assert_eq!(code, 0);
+    assert_eq!(rows[0]["verdict"], "violated");
+    assert_eq!(rows[0]["property"], "S1 no lost update");
+    let (code, rows) =
+        self::rows("--protocol shipped --engine loom --writers 5");
+    assert_eq!(code, 3);
+    assert_eq!(rows[0]["coverage"], "cut");
+    assert_eq!(rows[0]["note"], "loom has room for 4 processes");
+}
+
+#[test]
+fn what_is_not_there_is_refused_in_full() {
+    for (arguments, code, text) in [
+        (
+            "--protocol nope",
+            2,
+            "protocol \"nope\": no such protocol; wanted one of 2013, 2014, \
+             2016, shipped, lock-file",
+        ),
+        (
+            "--writers 9",
+            2,
+            "9 writers, 0 readers, 1 saves: the model has room for 1 to 5 \
+             processes and 1 to 3 saves, and only protocols that keep the \
+             lock can save twice",
+        ),
+        (
+            "--protocol 2013 --saves 2",
+            2,
+            "2 writers, 0 readers, 2 saves: the model has room for 1 to 5 \
+             processes and 1 to 3 saves, and only protocols that keep the \
+             lock can save twice",
+        ),
+        ("sock", 2, "model \"sock\": no such model; wanted lock or golden"),
+        ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
+        (
+            "--crash",
+            14,
+            "--crash: not in this version; wanted a model without it",
+        ),
+        (
+            "--faults",
+            14,
+            "--faults: not in this version; wanted a model without it",
+        ),
+    ] {
+        let (found, out, err) = check(arguments);
+        assert_eq!(err, format!("qubes-fsm: ERROR: {text}\n"));
+        assert_eq!((found, out.as_str()), (code, ""), "{arguments}");
+    }
+    let (code, out, err) = check("--format xml");
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("invalid value 'xml'"), "{err}");
+}
+
+#[test]
+fn the_golden_model_is_counted() {
+    let (code, rows) = rows("golden --writers 3");
+    assert_eq!((code, rows.len()), (0, 1));
+    assert_eq!(rows[0]["model"], "golden");
+    assert_eq!(rows[0]["verdict"], "holds");
+    let counts = [&rows[0]["states"], &rows[0]["edges"]];
+    assert_eq!(counts.map(|n| n.as_u64().unwrap()), [1_399, 2_871]);
+}
+
+#[test]
+fn every_form_can_go_to_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report");
+    let shown = path.display();
+    for (format, begin, end) in [
+        ("dot", "digraph \"2014\" {\n", "}\n"),
+        ("mermaid", "stateDiagram-v2\n", " --> [*]\n"),
+        ("html", "<!DOCTYPE html>\n", "</html>\n"),
+        (
+            "junit",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite ",
+            "</testsuite>\n",
+        ),
+        ("json", "[\n{\"model\":\"lock\",", "}\n]\n"),
+        ("text", "model ", "1 verdicts, each the one expected\n"),
+    ] {
+        let arguments = format!("--protocol 2014 --format {format}");
+        let (code, out, err) = check(&format!("{arguments} --out {shown}"));
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(begin), "{format}: {text}");
+        assert!(text.ends_with(end), "{format}: {text}");
+        // A dash is stdout, as without the option.
+        let (code, out, _) = check(&format!("{arguments} --out -"));
+        assert_eq!(code, 0);
+        assert!(out.starts_with(begin), "{format}: {out}");
+    }
+    let missing = directory.path().join("missing/report");
+    let (code, _, err) = check(&format!(
+        "--protocol 2014 --format dot --out {}",
+        missing.display()
+    ));
+    assert_eq!(code, 10);
+    assert!(err.contains("missing/report"), "{err}");
+}
+
+#[test]
+fn an_unexpected_file_form_has_no_control_characters() {
+    for format in ["text", "json", "junit", "html", "dot", "mermaid"] {
+        let (_, out, _) = check(&format!("--protocol 2013 --format {format}"));
+        let odd = out.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(odd, None, "{format}");
+    }
+}

@@ -1,0 +1,57 @@
+//! Pictures of the machines: a changed protocol must show in a review.
+//!
+//! The snapshots lie in `tests/snapshots`; `cargo insta review`, or
+//! `INSTA_UPDATE=always cargo test --test pictures`, takes new ones.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use insta::assert_snapshot;
+use qubes_fsm::fsm::lock::Acquire;
+use qubes_fsm::fsm::protocol::{HISTORY_2013, HISTORY_2016, Protocol, SHIPPED};
+use qubes_fsm::fsm::save::Save;
+use qubes_fsm::fsm::session::{Role, Session};
+use qubes_fsm::fsm::table::{Table, walk};
+use qubes_fsm::fsm::{Fd, Machine};
+
+fn table<M: Machine>(machine: M) -> Table {
+    walk(machine).unwrap()
+}
+
+fn acquire(protocol: Protocol) -> Table {
+    table(Acquire::exclusive(protocol))
+}
+
+#[test]
+fn acquire_shipped() {
+    let table = acquire(SHIPPED);
+    assert_snapshot!("acquire_shipped_dot", table.dot("acquire shipped"));
+    assert_snapshot!("acquire_shipped_mermaid", table.mermaid());
+}
+
+#[test]
+fn acquire_2013() {
+    let table = acquire(HISTORY_2013);
+    assert_snapshot!("acquire_2013_dot", table.dot("acquire 2013"));
+    assert_snapshot!("acquire_2013_mermaid", table.mermaid());
+}
+
+#[test]
+fn acquire_2016() {
+    let table = acquire(HISTORY_2016);
+    assert_snapshot!("acquire_2016_dot", table.dot("acquire 2016"));
+    assert_snapshot!("acquire_2016_mermaid", table.mermaid());
+}
+
+#[test]
+fn save_shipped() {
+    let table = table(Save::new(SHIPPED, Fd(0)));
+    assert_snapshot!("save_shipped_dot", table.dot("save shipped"));
+    assert_snapshot!("save_shipped_mermaid", table.mermaid());
+}
+
+#[test]
+fn session_shipped() {
+    let table = table(Session::new(SHIPPED, Role::Writer { saves: 1 }));
+    assert_snapshot!("session_shipped_dot", table.dot("session shipped"));
+    assert_snapshot!("session_shipped_mermaid", table.mermaid());
+}
