@@ -1,5 +1,7 @@
 //! The layers of ARCHITECTURE.md: who may use whom, and who may touch what.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,8 @@
 //! complete graph, verdicts and shortest counterexamples, by two programs that
 //! share nothing. `spec/compare.sh` does it again with TLC, in more models.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 
