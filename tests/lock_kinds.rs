@@ -521,8 +521,10 @@ fn the_lowest_free_inode_is_given_out_again() {
 #[test]
 fn a_new_file_is_empty_until_it_is_written() {
     let mut disk = Disk::new();
-    save(&mut disk, 0);
-    load(&mut disk, 1);
+    // Replaced while nobody has it open: the rename frees inode 0.
+    let temp = create(&mut disk, 0);
+    assert_eq!(made(&mut disk, 0, Effect::Rename), Event::Renamed);
+    made(&mut disk, 0, Effect::Close(temp));
     let event = made(&mut disk, 1, Effect::Create);
     let Event::Opened(temp) = event else { panic!("{event:?}") };
     assert_eq!(inode(&mut disk, 1, temp), 0);

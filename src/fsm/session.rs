@@ -40,7 +40,8 @@ pub struct Session {
 pub struct State {
     /// The part at work.
     pub part: Part,
-    /// Renames that have happened.
+    /// Renames that have happened, without one that may not be durable once
+    /// its save has ended.
     pub saved: u8,
 }
 
@@ -132,11 +133,15 @@ impl Session {
 
     /// How many saves were acknowledged: the directory was synced too.
     pub fn acknowledged(self) -> u8 {
-        let syncing = matches!(
+        let in_doubt = matches!(
             self.state.part,
-            Part::Saving(_, save::State::SyncingDirectory(_))
+            Part::Saving(
+                _,
+                save::State::SyncingDirectory(_)
+                    | save::State::ClosingOld(_, Some(_))
+            )
         );
-        self.state.saved.saturating_sub(u8::from(syncing))
+        self.state.saved.saturating_sub(u8::from(in_doubt))
     }
 
     /// Whether the temporary name of this process leads to a file.
@@ -249,7 +254,11 @@ impl Machine for Session {
                 if event == Event::Renamed {
                     saved = saved.saturating_add(1);
                 }
-                self.saved(save, saved)
+                let part = self.saved(save, saved);
+                if let Break(Outcome::NotDurable(..)) = save.effect() {
+                    saved = saved.saturating_sub(1);
+                }
+                part
             }
             (Part::Releasing(_, failed), Event::Closed | Event::Failed(_)) => {
                 Part::Done(failed)
