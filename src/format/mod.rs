@@ -1,3 +1,22 @@
 //! What bytes mean, and how they are shown. No reading, no writing.
+//!
+//! Everything about backups is behind the feature `backup`: it brings ciphers,
+//! digests and decompressors that a user of the store alone does not need.
 
+#[cfg(feature = "backup")]
+pub mod chunk;
+#[cfg(feature = "backup")]
+pub mod cipher;
+#[cfg(feature = "backup")]
+pub mod compression;
 pub mod escape;
+#[cfg(feature = "backup")]
+pub mod header;
+#[cfg(feature = "backup")]
+pub mod hmac;
+#[cfg(feature = "backup")]
+pub mod limits;
+#[cfg(feature = "backup")]
+pub mod manifest;
+#[cfg(feature = "backup")]
+mod quote;

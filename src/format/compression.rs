@@ -1,0 +1,365 @@
+//! Filters of format 3: what `compression-filter` names, decoded as bytes come.
+//!
+//! Lives here: one push decoder for all filters, how several members of one
+//! stream follow each other, and what is refused. May not live here: threads,
+//! child processes, or what the decoded bytes mean.
+
+use core::fmt;
+
+use bzip2::Decompress as Bzip2;
+use flate2::{Decompress as Gzip, FlushDecompress};
+use liblzma::stream::{Action, Stream as Xz};
+use zstd::stream::raw::{Decoder as Zstd, Operation as _};
+
+use super::escape::Escaped;
+
+/// A filter that is built in.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Filter {
+    /// No compression at all.
+    None,
+    /// `gzip`, and `pigz`, which writes the same format.
+    Gzip,
+    /// `bzip2`, and `pbzip2`, which writes several members.
+    Bzip2,
+    /// `xz`.
+    Xz,
+    /// `lzma`: the format before xz, without a checksum.
+    Lzma,
+    /// `zstd`, and `zstdmt`.
+    Zstd,
+}
+
+/// Why compressed bytes were refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompressionError {
+    /// No built-in filter has that name.
+    #[error(
+        "compression filter \"{}\"; wanted gzip, pigz, bzip2, pbzip2, xz, \
+         lzma, zstd or zstdmt",
+        Escaped(name)
+    )]
+    UnknownFilter {
+        /// The name, as the header has it.
+        name: Vec<u8>,
+    },
+    /// The decoder found the bytes wrong.
+    #[error("{filter} stream: byte {offset}: {message}; wanted {filter} data")]
+    Corrupt {
+        /// Which decoder.
+        filter: Filter,
+        /// Bytes of the stream before the piece that was refused.
+        offset: u64,
+        /// The decoder's own words.
+        message: String,
+    },
+    /// The bytes end before the stream does.
+    #[error("{filter} stream: ends after {offset} bytes; wanted its end mark")]
+    Truncated {
+        /// Which decoder.
+        filter: Filter,
+        /// How many bytes there were.
+        offset: u64,
+    },
+}
+
+/// The failure of a push: of the stream, or of whoever takes what comes out.
+#[derive(Debug)]
+pub enum PushError<E> {
+    /// The stream is wrong.
+    Stream(CompressionError),
+    /// The sink refused decoded bytes.
+    Sink(E),
+}
+
+impl Filter {
+    /// The filter that a header names; compared exactly, as programs are.
+    ///
+    /// Source: `compression-filter` in the header; names that readers accept.
+    ///
+    /// # Errors
+    /// `UnknownFilter`.
+    pub fn by_name(untrusted_name: &[u8]) -> Result<Self, CompressionError> {
+        match untrusted_name {
+            b"gzip" | b"pigz" => Ok(Self::Gzip),
+            b"bzip2" | b"pbzip2" => Ok(Self::Bzip2),
+            b"xz" => Ok(Self::Xz),
+            b"lzma" => Ok(Self::Lzma),
+            b"zstd" | b"zstdmt" => Ok(Self::Zstd),
+            _ => {
+                let name = untrusted_name.to_vec();
+                Err(CompressionError::UnknownFilter { name })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Lzma => "lzma",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// Decodes one stream; input comes in pieces of any size.
+///
+/// Output goes to a sink in pieces of at most [`PIECE_BYTES`], so that little
+/// input cannot ask for much memory: whoever counts the output can refuse it.
+///
+/// ```
+/// use qubes_fsm::format::compression::{Decompressor, Filter};
+///
+/// // `printf hello | gzip -n | od -An -tx1`
+/// let stream = [
+///     0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 7,
+///     0, 0x86, 0xa6, 0x10, 0x36, 5, 0, 0, 0,
+/// ];
+/// let mut text: Vec<u8> = Vec::new();
+/// let mut decoder = Decompressor::new(Filter::Gzip).unwrap();
+/// for byte in stream {
+///     let sink = &mut |piece: &[u8]| Ok::<_, ()>(text.extend(piece));
+///     decoder.push(&[byte], sink).unwrap();
+/// }
+/// decoder.finish().unwrap();
+/// assert_eq!(text, b"hello");
+/// ```
+pub struct Decompressor {
+    filter: Filter,
+    decoder: Decoder,
+    /// Inside a member: its end is still to come.
+    inside: bool,
+    /// Members that have ended.
+    members: u64,
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+/// Bytes that a sink gets at most at a time.
+pub const PIECE_BYTES: usize = 64 * 1024;
+
+/// Memory that an xz or zstd stream may ask for: `xz -9` asks for 65 MiB,
+/// `zstd --ultra -22` for 128 MiB.
+const MEMORY_BYTES_MAX: u64 = 160 * 1024 * 1024;
+/// The same for zstd, as the logarithm of its window: `zstd --long` has 27.
+const WINDOW_LOG_MAX: u32 = 27;
+
+enum Decoder {
+    None,
+    Gzip(Gzip),
+    Bzip2(Bzip2),
+    Xz(Xz),
+    Zstd(Zstd<'static>),
+}
+
+/// What one call of a decoder did.
+struct Done {
+    consumed: usize,
+    produced: usize,
+    ended: bool,
+}
+
+impl Decompressor {
+    /// A decoder at the start of a stream.
+    ///
+    /// # Errors
+    /// `Corrupt` with offset 0 if the decoder has no memory to start.
+    pub fn new(filter: Filter) -> Result<Self, CompressionError> {
+        let decoder = Decoder::new(filter).map_err(|message| {
+            CompressionError::Corrupt { filter, offset: 0, message }
+        })?;
+        Ok(Self {
+            filter,
+            decoder,
+            inside: false,
+            members: 0,
+            offset: 0,
+            buffer: vec![0; PIECE_BYTES],
+        })
+    }
+
+    /// Takes a piece of the stream and gives what comes out of it to `sink`.
+    ///
+    /// # Errors
+    /// `Stream` with what the decoder says, or `Sink` with what the sink says.
+    /// After an error the decoder is of no further use.
+    pub fn push<E>(
+        &mut self,
+        untrusted_bytes: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), PushError<E>> {
+        if let Decoder::None = self.decoder {
+            self.offset += untrusted_bytes.len() as u64;
+            let mut pieces = untrusted_bytes.chunks(PIECE_BYTES);
+            return pieces.try_for_each(sink).map_err(PushError::Sink);
+        }
+        let mut left = untrusted_bytes;
+        // A full buffer may have more behind it, even without input.
+        let mut full = false;
+        while !left.is_empty() || full {
+            if !self.inside && !left.is_empty() {
+                self.begin().map_err(PushError::Stream)?;
+            }
+            let done = self
+                .decoder
+                .step(left, &mut self.buffer)
+                .map_err(|message| self.corrupt(message))
+                .map_err(PushError::Stream)?;
+            left = left.get(done.consumed..).unwrap_or_default();
+            self.offset += done.consumed as u64;
+            let piece = self.buffer.get(..done.produced).unwrap_or_default();
+            if !piece.is_empty() {
+                sink(piece).map_err(PushError::Sink)?;
+            }
+            full = done.produced == self.buffer.len();
+            if done.ended {
+                self.inside = false;
+                self.members += 1;
+                full = false;
+            } else if done.consumed == 0 && done.produced == 0 && !full {
+                // No decoder does this with input left: it would never end.
+                if !left.is_empty() {
+                    let message = "the decoder does not go on".to_owned();
+                    return Err(PushError::Stream(self.corrupt(message)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the stream is over.
+    ///
+    /// # Errors
+    /// `Truncated` inside a member, or without any.
+    pub fn finish(self) -> Result<(), CompressionError> {
+        let whole = !self.inside && self.members > 0;
+        if whole || self.filter == Filter::None {
+            return Ok(());
+        }
+        let Self { filter, offset, .. } = self;
+        Err(CompressionError::Truncated { filter, offset })
+    }
+
+    /// Starts the next member: a stream may be several, one behind the other.
+    /// Anything else behind a member is refused by the decoder of the next.
+    fn begin(&mut self) -> Result<(), CompressionError> {
+        if self.members > 0 {
+            // The old format has neither several members nor an end to trust.
+            if self.filter == Filter::Lzma {
+                let message = "bytes after the end of the stream".to_owned();
+                return Err(self.corrupt(message));
+            }
+            self.decoder = Decoder::new(self.filter)
+                .map_err(|message| self.corrupt(message))?;
+        }
+        self.inside = true;
+        Ok(())
+    }
+
+    fn corrupt(&self, message: String) -> CompressionError {
+        let Self { filter, offset, .. } = *self;
+        CompressionError::Corrupt { filter, offset, message }
+    }
+}
+
+impl fmt::Debug for Decompressor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Decompressor")
+            .field("filter", &self.filter)
+            .field("inside", &self.inside)
+            .field("members", &self.members)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    fn new(filter: Filter) -> Result<Self, String> {
+        Ok(match filter {
+            Filter::None => Self::None,
+            Filter::Gzip => Self::Gzip(Gzip::new_gzip(15)),
+            Filter::Bzip2 => Self::Bzip2(Bzip2::new(false)),
+            Filter::Xz => Self::Xz(
+                Xz::new_stream_decoder(MEMORY_BYTES_MAX, 0)
+                    .map_err(|error| error.to_string())?,
+            ),
+            Filter::Lzma => Self::Xz(
+                Xz::new_lzma_decoder(MEMORY_BYTES_MAX)
+                    .map_err(|error| error.to_string())?,
+            ),
+            Filter::Zstd => {
+                let mut decoder =
+                    Zstd::new().map_err(|error| error.to_string())?;
+                decoder
+                    .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(
+                        WINDOW_LOG_MAX,
+                    ))
+                    .map_err(|error| error.to_string())?;
+                Self::Zstd(decoder)
+            }
+        })
+    }
+
+    fn step(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<Done, String> {
+        match self {
+            // Handled before: nothing to decode.
+            Self::None => {
+                Ok(Done { consumed: input.len(), produced: 0, ended: false })
+            }
+            Self::Gzip(decoder) => {
+                let before = (decoder.total_in(), decoder.total_out());
+                let status = decoder
+                    .decompress(input, output, FlushDecompress::None)
+                    .map_err(|error| error.to_string())?;
+                Ok(Done {
+                    consumed: (decoder.total_in() - before.0) as usize,
+                    produced: (decoder.total_out() - before.1) as usize,
+                    ended: status == flate2::Status::StreamEnd,
+                })
+            }
+            Self::Bzip2(decoder) => {
+                let before = (decoder.total_in(), decoder.total_out());
+                let status = decoder
+                    .decompress(input, output)
+                    .map_err(|error| error.to_string())?;
+                Ok(Done {
+                    consumed: (decoder.total_in() - before.0) as usize,
+                    produced: (decoder.total_out() - before.1) as usize,
+                    ended: status == bzip2::Status::StreamEnd,
+                })
+            }
+            Self::Xz(decoder) => {
+                let before = (decoder.total_in(), decoder.total_out());
+                let status = decoder
+                    .process(input, output, Action::Run)
+                    .map_err(|error| error.to_string())?;
+                Ok(Done {
+                    consumed: (decoder.total_in() - before.0) as usize,
+                    produced: (decoder.total_out() - before.1) as usize,
+                    ended: status == liblzma::stream::Status::StreamEnd,
+                })
+            }
+            Self::Zstd(decoder) => {
+                let status = decoder
+                    .run_on_buffers(input, output)
+                    .map_err(|error| error.to_string())?;
+                Ok(Done {
+                    consumed: status.bytes_read,
+                    produced: status.bytes_written,
+                    // Nothing is wanted any more: the frame is complete.
+                    ended: status.remaining == 0,
+                })
+            }
+        }
+    }
+}
