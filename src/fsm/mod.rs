@@ -10,9 +10,15 @@
 //! shared between the threads of loom (`check::interleave`): the machine cannot tell
 //! them apart.
 
+pub mod ahead;
 pub mod call;
+pub mod cancel;
 pub mod lock;
+pub mod members;
 pub mod protocol;
+pub mod refused;
+pub mod restore;
+pub mod restore_call;
 pub mod save;
 pub mod session;
 pub mod table;
