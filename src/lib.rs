@@ -36,6 +36,8 @@
 //! The map of the crate is ARCHITECTURE.md; what the protocol promises, and
 //! what it takes for granted, is in the folder `spec`.
 
+#[cfg(feature = "backup")]
+pub mod backup;
 #[cfg(feature = "check")]
 pub mod check;
 #[cfg(feature = "cli")]

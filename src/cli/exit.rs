@@ -19,8 +19,10 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const OMISSIONS: u8 = 3;
 pub(super) const NOT_FOUND: u8 = 10;
 pub(super) const LOCKED: u8 = 11;
+pub(super) const PASSPHRASE: u8 = 12;
 pub(super) const INTEGRITY: u8 = 13;
 pub(super) const UNSUPPORTED: u8 = 14;
+pub(super) const TRUNCATED: u8 = 15;
 pub(super) const NO_SPACE: u8 = 16;
 pub(super) const LIMIT: u8 = 17;
 pub(super) const PROGRAM: u8 = 18;
@@ -83,6 +85,11 @@ impl Failure {
         self.code
     }
 
+    /// The error and its causes, on one line.
+    pub(super) fn text(&self) -> String {
+        self.lines.join(": ")
+    }
+
     /// Once, on stderr: the error, then its causes, one per line.
     pub(super) fn print(&self) {
         let mut err = anstream::stderr().lock();
@@ -132,7 +139,7 @@ impl From<KerneloptsError> for Failure {
     }
 }
 
-fn document_code(error: &DocumentError) -> u8 {
+pub(super) fn document_code(error: &DocumentError) -> u8 {
     match error {
         DocumentError::TooLarge { .. }
         | DocumentError::TooDeep { .. }

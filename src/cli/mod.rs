@@ -3,8 +3,11 @@
 //! Lives here: what a user types, and what a user is told. May not live here:
 //! anything that a program that embeds the library would want to call.
 
+mod backup;
 mod check;
+mod code;
 mod exit;
+mod passphrase;
 mod store;
 
 use std::ffi::OsString;
@@ -39,6 +42,14 @@ enum Command {
     /// Show and change one qubes.xml that other processes use too.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Print the qubes that a backup announces.
+    List(backup::ListArguments),
+    /// Do everything that restore does but write.
+    Verify(backup::VerifyArguments),
+    /// Restore files of a backup below a directory.
+    Restore(backup::RestoreArguments),
+    /// Print one file of a backup.
+    Cat(backup::CatArguments),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
@@ -81,6 +92,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments, talk),
         Command::Store(command) => store::run(&command, talk),
+        Command::List(arguments) => backup::list(&arguments),
+        Command::Verify(arguments) => backup::verify(&arguments, talk),
+        Command::Restore(arguments) => backup::restore(&arguments, talk),
+        Command::Cat(arguments) => backup::cat(&arguments, talk),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => man(directory),
         Command::Loom(arguments) => check::loom(&arguments),

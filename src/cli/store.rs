@@ -2,7 +2,7 @@
 //!
 //! Lives here: arguments, what is printed, the child process of `update`, and
 //! signals while waiting. May not live here: the lock (`store`), XML
-//! (`store::document`).
+//! (`format::document`).
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write as _};

@@ -9,14 +9,19 @@ pub mod chunk;
 pub mod cipher;
 #[cfg(feature = "backup")]
 pub mod compression;
+pub mod document;
 pub mod escape;
 #[cfg(feature = "backup")]
 pub mod header;
 #[cfg(feature = "backup")]
 pub mod hmac;
+pub mod kernelopts;
 #[cfg(feature = "backup")]
 pub mod limits;
 #[cfg(feature = "backup")]
 pub mod manifest;
 #[cfg(feature = "backup")]
 mod quote;
+mod splice;
+#[cfg(feature = "backup")]
+pub mod tar;

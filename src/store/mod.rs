@@ -25,11 +25,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod document;
 pub mod error;
 pub mod kernel;
-pub mod kernelopts;
-mod splice;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+pub use crate::format::{document, kernelopts};
 pub use error::StoreError;
 
 use crate::fsm::call::{Effect, Event, Fd, Name};

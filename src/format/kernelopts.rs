@@ -2,7 +2,7 @@
 //! silences.
 //!
 //! Lives here: which options are in force and why, and one line of the kernel
-//! log explained. May not live here: XML (`store::document`), reading of logs,
+//! log explained. May not live here: XML (`format::document`), reading of logs,
 //! the command line. Source: core-admin ef09f2ed (2014), which turned the page
 //! attribute table off in qubes, and 8b4a4a72 (2020), which took that back;
 //! Linux `arch/x86/mm/pat/memtype.c`, `reserve_pfn_range`.

@@ -3,8 +3,8 @@
 //!
 //! Lives here: the two dialects, the limits, the index of qubes, `get` and
 //! `set`. May not live here: files, locks and saves (`store`), what an
-//! attribute means (`store::kernelopts`), characters and tags
-//! (`store::splice`). The parser is `roxmltree`; it is given nothing that
+//! attribute means (`format::kernelopts`), characters and tags
+//! (`format::splice`). The parser is `roxmltree`; it is given nothing that
 //! could make it slow or deep, which is checked before.
 
 mod error;

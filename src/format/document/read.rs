@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::error::{DocumentError, plain, shown};
 use super::qube::{Attribute, Domain, Home, Place, Qube};
 use super::{Dialect, IDENTITIES, Limits};
-use crate::store::splice::{self, Shape, Tags};
+use crate::format::splice::{self, Shape, Tags};
 
 /// Whether US-ASCII is declared; an error for everything but that and UTF-8.
 pub(super) fn check_encoding(

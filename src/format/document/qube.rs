@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::store::splice::{self, Shape, Tag};
+use crate::format::splice::{self, Shape, Tag};
 
 /// What the file says of one qube.
 #[derive(Clone, Debug)]

@@ -1,0 +1,410 @@
+//! One file of a backup, from authenticated chunks to what is inside.
+//!
+//! Lives here: decryption, decompression and the inner archive, one after the
+//! other, and where the content goes. May not live here: anything about
+//! authentication; every byte that comes here has passed it.
+
+use std::io::Write;
+
+use crate::format::cipher::{Cipher, CipherError, Decryptor};
+use crate::format::compression::{
+    CompressionError, Decompressor, Filter, PushError,
+};
+use crate::format::tar::{
+    self, Entry, Event, Kind, PathError, TarError, safe_components,
+};
+
+use super::tree::{Staged, StagedFile, Time, TreeError};
+
+/// Why a file could not be decoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Decryption.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
+    /// Decompression.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// The inner archive.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A path in the inner archive.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Writing what it holds.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A member that is not the file it should be, nor below it.
+    #[error("member {found}; wanted {wanted} or something below it")]
+    Outside {
+        /// Its path, escaped.
+        found: String,
+        /// The file's name, escaped.
+        wanted: String,
+    },
+    /// The inner archive is empty.
+    #[error("no member; wanted {wanted}")]
+    Empty {
+        /// The file's name, escaped.
+        wanted: String,
+    },
+    /// Something else than one regular file, where one is read into memory.
+    #[error("more than one member, or no regular file; wanted one file")]
+    NotOneFile,
+    /// More content than what is read into memory may have.
+    #[error("more than {limit} bytes; wanted at most so many")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// The output cannot take more.
+    #[error("output: {0}")]
+    Output(std::io::Error),
+}
+
+/// Where the content of a file goes.
+pub(super) enum Sink<'o> {
+    /// Nowhere: it is only looked at.
+    Nothing,
+    /// Into memory.
+    Memory(Memory),
+    /// Below a directory, under temporary names.
+    Tree(Staged, Option<StagedFile>),
+    /// The file of that path to an output, holes as zeros.
+    Output(OutputSink<'o>),
+}
+
+/// One small file, in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) content: Vec<u8>,
+    /// Bytes that it may have.
+    pub(super) limit: u64,
+    pub(super) mode: u32,
+    pub(super) time: Time,
+    begun: bool,
+}
+
+impl Memory {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, ..Self::default() }
+    }
+}
+
+/// One file of an inner archive, written to an output as it comes.
+pub(super) struct OutputSink<'o> {
+    /// Which: components of its path.
+    pub(super) wanted: Vec<Vec<u8>>,
+    pub(super) output: &'o mut dyn Write,
+    /// The file that is being written: its size, and how far it is.
+    open: Option<(u64, u64)>,
+    pub(super) found: bool,
+}
+
+impl<'o> OutputSink<'o> {
+    pub(super) fn new(wanted: Vec<Vec<u8>>, output: &'o mut dyn Write) -> Self {
+        Self { wanted, output, open: None, found: false }
+    }
+}
+
+/// What an inner archive is compressed with.
+enum Layer {
+    /// Known once the first bytes are seen: there was no header to say it.
+    Unknown(Vec<u8>),
+    Known(Box<Decompressor>),
+}
+
+/// One file being decoded.
+pub(super) struct Decoding<'o> {
+    decryptor: Option<Decryptor>,
+    layer: Layer,
+    plain: Vec<u8>,
+    inner: Inner<'o>,
+}
+
+/// The inner archive, and what becomes of it.
+struct Inner<'o> {
+    tar: tar::Decoder,
+    top: Vec<Vec<u8>>,
+    sink: Sink<'o>,
+    members: u64,
+    decoded: u64,
+}
+
+/// Bytes that are decrypted at a time.
+const PIECE: usize = 64 * 1024;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+impl<'o> Decoding<'o> {
+    /// Starts a file whose members are at `top` or below.
+    pub(super) fn new(
+        cipher: Option<Cipher>,
+        filter: Option<Filter>,
+        passphrase: &[u8],
+        limits: tar::Limits,
+        top: Vec<Vec<u8>>,
+        sink: Sink<'o>,
+    ) -> Result<Self, DecodeError> {
+        let layer = match filter {
+            Some(filter) => Layer::Known(Box::new(Decompressor::new(filter)?)),
+            None => Layer::Unknown(Vec::new()),
+        };
+        let tar = tar::Decoder::inner(limits);
+        let inner = Inner { tar, top, sink, members: 0, decoded: 0 };
+        let decryptor = cipher.map(|cipher| Decryptor::new(cipher, passphrase));
+        Ok(Self { decryptor, layer, plain: Vec::new(), inner })
+    }
+
+    /// Takes a chunk, all of it authenticated.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
+        for piece in chunk.chunks(PIECE) {
+            match &mut self.decryptor {
+                None => self.layer.push(piece, &mut self.inner)?,
+                Some(decryptor) => {
+                    self.plain.clear();
+                    decryptor.update(piece, &mut self.plain)?;
+                    self.layer.push(&self.plain, &mut self.inner)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file: every layer must have come to its end.
+    pub(super) fn finish(mut self) -> Result<(Sink<'o>, u64), DecodeError> {
+        if let Some(decryptor) = self.decryptor {
+            self.plain.clear();
+            decryptor.finish(&mut self.plain)?;
+            self.layer.push(&self.plain, &mut self.inner)?;
+        }
+        self.layer.finish(&mut self.inner)?;
+        self.inner.finish()
+    }
+
+    /// What was staged so far, to be removed.
+    pub(super) fn into_sink(self) -> Sink<'o> {
+        self.inner.sink
+    }
+}
+
+impl Layer {
+    fn push(
+        &mut self,
+        piece: &[u8],
+        inner: &mut Inner<'_>,
+    ) -> Result<(), DecodeError> {
+        if let Self::Unknown(head) = self {
+            head.extend(piece);
+            if head.len() < GZIP_MAGIC.len() {
+                return Ok(());
+            }
+            // An inner archive cannot begin so: it begins with a path.
+            let filter = if head.starts_with(&GZIP_MAGIC) {
+                Filter::Gzip
+            } else {
+                Filter::None
+            };
+            let head = std::mem::take(head);
+            *self = Self::Known(Box::new(Decompressor::new(filter)?));
+            return self.push(&head, inner);
+        }
+        let Self::Known(decompressor) = self else { return Ok(()) };
+        decompressor.push(piece, &mut |bytes: &[u8]| inner.push(bytes)).map_err(
+            |error| match error {
+                PushError::Stream(error) => error.into(),
+                PushError::Sink(error) => error,
+            },
+        )
+    }
+
+    fn finish(self, inner: &mut Inner<'_>) -> Result<(), DecodeError> {
+        match self {
+            Self::Known(decompressor) => Ok(decompressor.finish()?),
+            Self::Unknown(head) => inner.push(&head),
+        }
+    }
+}
+
+impl<'o> Inner<'o> {
+    fn push(&mut self, untrusted_bytes: &[u8]) -> Result<(), DecodeError> {
+        self.decoded =
+            self.decoded.saturating_add(untrusted_bytes.len() as u64);
+        let mut rest = untrusted_bytes;
+        loop {
+            let (taken, event) = self.tar.push(rest)?;
+            rest = rest.get(taken..).unwrap_or_default();
+            match event {
+                None => return Ok(()),
+                Some(Event::Entry(entry)) => {
+                    let path = components(&entry.path)?;
+                    if !path.starts_with(&self.top) {
+                        return Err(self.outside(&entry.path));
+                    }
+                    self.members += 1;
+                    self.sink.entry(&path, &entry)?;
+                }
+                Some(Event::Data { offset, bytes }) => {
+                    self.sink.data(offset, bytes)?;
+                }
+                Some(Event::EndOfEntry) => self.sink.end_of_entry()?,
+                Some(Event::EndOfArchive) => {}
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(Sink<'o>, u64), DecodeError> {
+        self.tar.finish()?;
+        if self.members == 0 {
+            return Err(DecodeError::Empty { wanted: joined(&self.top) });
+        }
+        let mut sink = self.sink;
+        if let Sink::Tree(staged, _) = &mut sink {
+            // Whatever can go wrong goes wrong before anything is decided.
+            staged.complete()?;
+        }
+        Ok((sink, self.decoded))
+    }
+
+    fn outside(&self, untrusted_path: &[u8]) -> DecodeError {
+        let found = crate::format::escape::Escaped(untrusted_path).to_string();
+        DecodeError::Outside { found, wanted: joined(&self.top) }
+    }
+}
+
+impl Sink<'_> {
+    fn entry(
+        &mut self,
+        path: &[Vec<u8>],
+        entry: &Entry,
+    ) -> Result<(), DecodeError> {
+        match self {
+            Self::Memory(memory) => {
+                if entry.kind != Kind::File || memory.begun {
+                    return Err(DecodeError::NotOneFile);
+                }
+                memory.begun = true;
+                memory.mode = u32::from(entry.mode);
+                memory.time = time_of(entry);
+                Ok(())
+            }
+            Self::Nothing => {
+                // A link is judged even where it is not made.
+                if let Kind::HardLink { target } = &entry.kind {
+                    components(target)?;
+                }
+                Ok(())
+            }
+            Self::Tree(staged, open) => stage(staged, open, path, entry),
+            Self::Output(sink) => sink.entry(path, entry),
+        }
+    }
+
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeError> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Memory(memory) => {
+                let limit = memory.limit;
+                let end = offset.saturating_add(bytes.len() as u64);
+                if end > limit {
+                    return Err(DecodeError::TooLarge { limit });
+                }
+                // `offset` is at most `limit`: a small number.
+                memory.content.resize(offset as usize, 0);
+                memory.content.extend(bytes);
+                Ok(())
+            }
+            Self::Tree(_, Some(file)) => Ok(file.write_at(offset, bytes)?),
+            // The decoder gives data inside of files only.
+            Self::Tree(_, None) => Ok(()),
+            Self::Output(sink) => sink.data(offset, bytes),
+        }
+    }
+
+    fn end_of_entry(&mut self) -> Result<(), DecodeError> {
+        match self {
+            Self::Tree(_, file) => match file.take() {
+                Some(file) => Ok(file.close()?),
+                None => Ok(()),
+            },
+            Self::Output(sink) => sink.end_of_entry(),
+            Self::Nothing | Self::Memory(..) => Ok(()),
+        }
+    }
+}
+
+impl OutputSink<'_> {
+    fn entry(
+        &mut self,
+        path: &[Vec<u8>],
+        entry: &Entry,
+    ) -> Result<(), DecodeError> {
+        if path == self.wanted && entry.kind == Kind::File {
+            self.found = true;
+            self.open = Some((entry.size, 0));
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeError> {
+        let Some((size, at)) = self.open else { return Ok(()) };
+        self.zeros(offset.saturating_sub(at))?;
+        self.output.write_all(bytes).map_err(DecodeError::Output)?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.open = Some((size, end));
+        Ok(())
+    }
+
+    fn end_of_entry(&mut self) -> Result<(), DecodeError> {
+        if let Some((size, at)) = self.open.take() {
+            self.zeros(size.saturating_sub(at))?;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, mut count: u64) -> Result<(), DecodeError> {
+        let zeros = [0; 4096];
+        while count > 0 {
+            let some = count.min(zeros.len() as u64);
+            let piece = zeros.get(..some as usize).unwrap_or_default();
+            self.output.write_all(piece).map_err(DecodeError::Output)?;
+            count -= some;
+        }
+        Ok(())
+    }
+}
+
+fn stage(
+    staged: &mut Staged,
+    open: &mut Option<StagedFile>,
+    path: &[Vec<u8>],
+    entry: &Entry,
+) -> Result<(), DecodeError> {
+    let time = time_of(entry);
+    let mode = u32::from(entry.mode);
+    match &entry.kind {
+        Kind::File => {
+            *open = Some(staged.file(path, entry.size, mode, time)?);
+        }
+        Kind::Directory => staged.directory(path, mode, time)?,
+        Kind::Symlink { target } => staged.symlink(path, target, time)?,
+        Kind::HardLink { target } => {
+            staged.hard_link(path, &components(target)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn time_of(entry: &Entry) -> Time {
+    let tar::Mtime { seconds, nanoseconds } = entry.mtime;
+    Time { seconds, nanoseconds }
+}
+
+fn components(untrusted_path: &[u8]) -> Result<Vec<Vec<u8>>, PathError> {
+    let components = safe_components(untrusted_path)?;
+    Ok(components.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+fn joined(path: &[Vec<u8>]) -> String {
+    crate::format::escape::Escaped(&path.join(&b'/')).to_string()
+}

@@ -1,0 +1,14 @@
+//! Backups of format 3, read from a file or a pipe.
+//!
+//! Lives here: what a caller asks of an archive and what it is told, and the
+//! driver that gives the answers which the machine `fsm::restore` asks for.
+//! May not live here: the order of things (the machine), the meaning of bytes
+//! (`format`), system calls (`backup::kernel`).
+
+pub mod decode;
+pub mod error;
+mod kernel;
+pub mod read;
+pub mod refusal;
+pub mod report;
+pub mod tree;

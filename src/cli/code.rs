@@ -1,0 +1,159 @@
+//! Exit codes of what reading an archive can refuse.
+//!
+//! Lives here: one arm per error. May not live here: texts.
+
+use super::exit::{
+    Failure, INTEGRITY, INTERRUPTED, LIMIT, NO_SPACE, NOT_FOUND, OTHER,
+    PASSPHRASE, TRUNCATED, UNSUPPORTED, document_code,
+};
+use crate::backup::decode::DecodeError;
+use crate::backup::read::ReadError;
+use crate::backup::tree::TreeError;
+use crate::format::chunk::ChunkNameError;
+use crate::format::cipher::CipherError;
+use crate::format::compression::CompressionError;
+use crate::format::header::HeaderError;
+use crate::format::hmac::MacTextError;
+use crate::format::manifest::ManifestError;
+use crate::format::tar::TarError;
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::new(read_code(&error), &error)
+    }
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Self {
+        Self::new(tree_code(&error), &error)
+    }
+}
+
+fn read_code(error: &ReadError) -> u8 {
+    match error {
+        ReadError::Io { .. } | ReadError::Bug(_) => OTHER,
+        ReadError::Outer(error) => tar_code(error),
+        ReadError::Name(ChunkNameError::TooLong { .. })
+        | ReadError::TooLarge { .. } => LIMIT,
+        ReadError::Name(_) | ReadError::Mac { .. } | ReadError::NotBound => {
+            INTEGRITY
+        }
+        ReadError::Truncated { .. }
+        | ReadError::Sequence { .. }
+        | ReadError::Missing { .. } => TRUNCATED,
+        ReadError::Passphrase { .. } => PASSPHRASE,
+        ReadError::MacText { source, .. } => match source {
+            MacTextError::TooLarge { .. } => LIMIT,
+            MacTextError::Lines { .. }
+            | MacTextError::Equals { .. }
+            | MacTextError::Label { .. }
+            | MacTextError::Value { .. }
+            | MacTextError::Length { .. } => INTEGRITY,
+        },
+        ReadError::Header(error) => header_code(error),
+        ReadError::Cipher(error) => cipher_code(error),
+        ReadError::Filter(error) => filter_code(error),
+        ReadError::Inner { source, .. } => decode_code(source),
+        ReadError::Tree(error) => tree_code(error),
+        ReadError::Document(error) => document_code(error),
+        ReadError::Manifest(
+            ManifestError::Missing | ManifestError::MemberMissing { .. },
+        ) => TRUNCATED,
+        ReadError::Manifest(_) => INTEGRITY,
+        ReadError::NotFound { .. } => NOT_FOUND,
+        ReadError::Canceled => INTERRUPTED,
+    }
+}
+
+fn header_code(error: &HeaderError) -> u8 {
+    let unsupported = matches!(
+        error,
+        HeaderError::UnknownVersion { .. }
+            | HeaderError::Unsupported { .. }
+            | HeaderError::UnknownDigest { .. }
+            | HeaderError::PromiseUnknown { .. }
+    );
+    if unsupported {
+        UNSUPPORTED
+    } else if matches!(error, HeaderError::TooLarge { .. }) {
+        LIMIT
+    } else {
+        INTEGRITY
+    }
+}
+
+fn cipher_code(error: &CipherError) -> u8 {
+    match error {
+        CipherError::Unknown { .. } | CipherError::NotBuilt { .. } => {
+            UNSUPPORTED
+        }
+        CipherError::Truncated { .. } => TRUNCATED,
+        CipherError::NoSalt { .. }
+        | CipherError::BadLength { .. }
+        | CipherError::BadPadding { .. } => INTEGRITY,
+    }
+}
+
+fn filter_code(error: &CompressionError) -> u8 {
+    match error {
+        CompressionError::UnknownFilter { .. } => UNSUPPORTED,
+        CompressionError::Truncated { .. } => TRUNCATED,
+        CompressionError::Corrupt { .. } => INTEGRITY,
+    }
+}
+
+fn tar_code(error: &TarError) -> u8 {
+    if matches!(error, TarError::Truncated { .. }) {
+        TRUNCATED
+    } else if matches!(error, TarError::Limit { .. }) {
+        LIMIT
+    } else if matches!(
+        error,
+        TarError::Magic { .. }
+            | TarError::Type { .. }
+            | TarError::Key { .. }
+            | TarError::SparseVersion { .. }
+    ) {
+        UNSUPPORTED
+    } else {
+        INTEGRITY
+    }
+}
+
+fn decode_code(error: &DecodeError) -> u8 {
+    match error {
+        DecodeError::Cipher(error) => cipher_code(error),
+        DecodeError::Compression(error) => filter_code(error),
+        DecodeError::Tar(error) => tar_code(error),
+        DecodeError::Tree(error) => tree_code(error),
+        DecodeError::TooLarge { .. } => LIMIT,
+        DecodeError::Path(_)
+        | DecodeError::Outside { .. }
+        | DecodeError::Empty { .. }
+        | DecodeError::NotOneFile => INTEGRITY,
+        DecodeError::Output(_) => OTHER,
+    }
+}
+
+fn tree_code(error: &TreeError) -> u8 {
+    match error {
+        TreeError::BadPath { .. }
+        | TreeError::BadTarget { .. }
+        | TreeError::BadTime { .. }
+        | TreeError::Twice { .. }
+        | TreeError::NoDirectory { .. }
+        | TreeError::LinkTarget { .. }
+        | TreeError::PastEnd { .. }
+        | TreeError::NoMember { .. }
+        | TreeError::MemberOutside { .. } => INTEGRITY,
+        TreeError::Limit { .. } => LIMIT,
+        TreeError::NoSpace { .. } => NO_SPACE,
+        TreeError::Exists { .. }
+        | TreeError::InTheWay { .. }
+        | TreeError::Unfinished { .. }
+        | TreeError::Partly { .. }
+        | TreeError::Unsettled { .. }
+        | TreeError::Left { .. }
+        | TreeError::Call { .. } => OTHER,
+    }
+}

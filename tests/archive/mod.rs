@@ -1,0 +1,239 @@
+//! Writes archives of format 3 with tar, gzip, bzip2, xz and openssl, the
+//! programs that wrote the old ones, so that reading is not tested with a
+//! writer of ours.
+
+#![allow(dead_code, reason = "each test program uses some of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub(crate) const PASSPHRASE: &str = "correct horse";
+
+/// How an archive is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) encrypted: bool,
+    pub(crate) filter: Option<&'static str>,
+    pub(crate) digest: &'static str,
+    pub(crate) chunk: usize,
+    /// tar's `--format`.
+    pub(crate) inner: &'static str,
+    pub(crate) sparse: &'static str,
+    pub(crate) header: bool,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self {
+            encrypted: false,
+            filter: None,
+            digest: "SHA512",
+            chunk: 100 << 20,
+            inner: "gnu",
+            sparse: "1.0",
+            header: true,
+        }
+    }
+}
+
+/// A member of the outer archive.
+pub(crate) type Member = (String, Vec<u8>);
+
+/// Runs a program with `input`; its package is named if it is missing.
+pub(crate) fn run(
+    program: &str,
+    package: &str,
+    arguments: &[&str],
+    input: &[u8],
+) -> Vec<u8> {
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = child.unwrap_or_else(|error| {
+        panic!("{program}: {error}; install the package {package}")
+    });
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    let _ = writer.join();
+    assert!(output.status.success(), "{program} {arguments:?}");
+    output.stdout
+}
+
+/// A tree in the layout that `restore --to` makes.
+pub(crate) fn source(directory: &Path) {
+    let write = |path: &str, content: &[u8]| {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    let image: Vec<u8> =
+        (0..60_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    write("vm5/private.img", &image);
+    write("vm5/firewall.xml", b"<firewall/>");
+    write("vm7/private.img", b"small");
+    write("vm7/root.img", b"");
+    let root =
+        fs::File::options().write(true).open(directory.join("vm7/root.img"));
+    root.unwrap().set_len(9 << 20).unwrap();
+    write("vm7/apps.templates/a.desktop", b"[Desktop Entry]\n");
+    let long = "n".repeat(120);
+    write(&format!("dom0-home/user/{long}/deep/file"), b"deep");
+    write("dom0-home/user/.bashrc", b"export A=1\n");
+    let home = directory.join("dom0-home/user");
+    for (name, target) in [
+        ("relative", "sub/x"),
+        ("absolute", "/etc/hostname"),
+        ("dangling", "user/nothing"),
+        ("up", "../../x"),
+    ] {
+        symlink(target, home.join(name)).unwrap();
+    }
+    fs::hard_link(home.join(".bashrc"), home.join("hard")).unwrap();
+    let mode = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(home.join(".bashrc"), mode).unwrap();
+    write(
+        "qubes.xml",
+        b"<QubesVmCollection default_template=\"7\">\n  \
+          <QubesAdminVm qid=\"0\" name=\"dom0\" backup_content=\"True\" \
+          backup_path=\"dom0-home/user\"/>\n  \
+          <QubesTemplateVm qid=\"7\" name=\"fedora\" \
+          backup_content=\"True\" backup_path=\"vm7\"/>\n  \
+          <QubesAppVm qid=\"5\" name=\"work\" backup_content=\"True\" \
+          backup_path=\"vm5\"/>\n  <QubesAppVm qid=\"6\" name=\"out\"/>\n\
+          </QubesVmCollection>\n",
+    );
+}
+
+/// Files of the archive: name, folder, what tar is told to pack.
+const FILES: [(&str, &str, &str); 5] = [
+    ("qubes.xml", ".", "qubes.xml"),
+    ("vm5/private.img", "vm5", "private.img"),
+    ("vm5/firewall.xml", "vm5", "firewall.xml"),
+    ("vm7/.", "vm7", "."),
+    ("dom0-home/user", "dom0-home", "user"),
+];
+
+/// Every member of an archive of the tree, in order, codes included.
+pub(crate) fn members(directory: &Path, form: Form) -> Vec<Member> {
+    let mut members = Vec::new();
+    if form.header {
+        push(&mut members, "backup-header", header(form).into_bytes(), form);
+    }
+    for (name, folder, packed) in FILES {
+        let stream = stream(&directory.join(folder), name, packed, form);
+        // `qubes.xml` is one chunk, as the readers want it.
+        let size = if name == "qubes.xml" { usize::MAX } else { form.chunk };
+        let mut chunks: Vec<&[u8]> = stream.chunks(size).collect();
+        // The old writer leaves an empty chunk behind full ones.
+        if stream.len().is_multiple_of(size) {
+            chunks.push(b"");
+        }
+        for (number, chunk) in chunks.into_iter().enumerate() {
+            let name = format!("{name}.{number:03}");
+            push(&mut members, &name, chunk.to_vec(), form);
+        }
+    }
+    members
+}
+
+pub(crate) fn header(form: Form) -> String {
+    let boolean = |value| if value { "True" } else { "False" };
+    let mut text = format!(
+        "version=3\nhmac-algorithm={}\ncrypto-algorithm=aes-256-cbc\n\
+         encrypted={}\ncompressed={}\n",
+        form.digest,
+        boolean(form.encrypted),
+        boolean(form.filter.is_some())
+    );
+    if let Some(filter) = form.filter {
+        text.push_str(&format!("compression-filter={filter}\n"));
+    }
+    text
+}
+
+/// Adds a member and its code.
+pub(crate) fn push(
+    members: &mut Vec<Member>,
+    name: &str,
+    data: Vec<u8>,
+    form: Form,
+) {
+    let mac = mac_text(&data, form.digest);
+    members.push((name.to_owned(), data));
+    members.push((format!("{name}.hmac"), mac));
+}
+
+pub(crate) fn mac_text(data: &[u8], digest: &str) -> Vec<u8> {
+    let digest = format!("-{}", digest.to_lowercase());
+    run("openssl", "openssl", &["dgst", &digest, "-hmac", PASSPHRASE], data)
+}
+
+fn stream(folder: &Path, name: &str, packed: &str, form: Form) -> Vec<u8> {
+    let prefix = name.rsplit_once('/').map_or("", |(prefix, _)| prefix);
+    let xform = format!("s:^{packed}:{prefix}/{packed}:S");
+    let folder = folder.to_str().unwrap();
+    let format = format!("--format={}", form.inner);
+    let version = format!("--sparse-version={}", form.sparse);
+    let mut arguments =
+        vec!["-P", "-c", "--sparse", &version, &format, "-f", "-"];
+    arguments.extend(["-C", folder]);
+    if !prefix.is_empty() {
+        arguments.extend(["--xform", &xform]);
+    }
+    arguments.push(packed);
+    let mut stream = run("tar", "tar", &arguments, b"");
+    stream = match form.filter {
+        None => stream,
+        Some("gzip") => run("gzip", "gzip", &["-c"], &stream),
+        Some("bzip2") => run("bzip2", "bzip2", &["-c"], &stream),
+        Some("xz") => run("xz", "xz-utils", &["-c"], &stream),
+        Some("zstd") => zstd::stream::encode_all(stream.as_slice(), 3).unwrap(),
+        Some(other) => panic!("no filter {other}"),
+    };
+    if form.encrypted {
+        let pass = format!("pass:{PASSPHRASE}");
+        let arguments =
+            ["enc", "-e", "-aes-256-cbc", "-md", "md5", "-pass", &pass];
+        stream = run("openssl", "openssl", &arguments, &stream);
+    }
+    stream
+}
+
+/// The outer archive: one tar per member, as the old writer left them.
+pub(crate) fn outer(members: &[Member]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, data) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap_or_else(|_| {
+            // Names that the crate refuses are written as they are.
+            let field = &mut header.as_mut_bytes()[..name.len()];
+            field.copy_from_slice(name.as_bytes());
+        });
+        // `vm7/..000` would be cleaned by the crate.
+        if name.contains("/.") {
+            let bytes = header.as_mut_bytes();
+            bytes[..100].fill(0);
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
+        }
+        header.set_mode(0o644);
+        header.set_size(data.len() as u64);
+        header.set_mtime(1_400_000_000);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_cksum();
+        let mut one = header.as_bytes().to_vec();
+        one.extend(data);
+        let padded = (one.len() + 1024).next_multiple_of(10_240);
+        one.resize(padded, 0);
+        archive.extend(one);
+    }
+    archive
+}

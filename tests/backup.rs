@@ -1,0 +1,500 @@
+//! Reading archives that tar and openssl wrote: whole ones come back as they
+//! were, damaged ones are refused by name and leave nothing wrong in place.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+mod archive;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
+use parking_lot::Mutex;
+use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
+use qubes_fsm::backup::report::{Binding, FileState, Report};
+use qubes_fsm::backup::tree::Target;
+use qubes_fsm::format::header::Header;
+use qubes_fsm::format::hmac::{Digest, Mac};
+use qubes_fsm::format::manifest::{Entry, Manifest, ManifestError};
+use qubes_fsm::fsm::cancel::Gate;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+fn options(goal: Goal<'_>) -> Options<'_> {
+    Options {
+        passphrase: Zeroizing::new(PASSPHRASE.as_bytes().to_vec()),
+        goal,
+        keep_going: false,
+        require_manifest: false,
+        gate: Arc::new(Mutex::new(Gate::default())),
+        progress: Box::new(|_, _| {}),
+    }
+}
+
+fn verify(archive: &[u8]) -> Result<Report, ReadError> {
+    read(archive, options(Goal::Verify))
+}
+
+fn restore(archive: &[u8], to: &Path) -> Result<Report, ReadError> {
+    let target = Target::open(to, false).unwrap();
+    read(archive, options(Goal::Restore { target, wanted: Vec::new() }))
+}
+
+/// Everything below a directory that a restore must give back.
+fn tree(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let name = path.strip_prefix(root).unwrap();
+            let mode = meta.permissions().mode() & 0o7777;
+            let facts = if meta.is_dir() {
+                left.push(path.clone());
+                // Folders above a qube's are made, not restored.
+                format!("directory of mode {mode:o}")
+            } else if meta.is_symlink() {
+                format!("link to {}", fs::read_link(&path).unwrap().display())
+            } else {
+                let content = fs::read(&path).unwrap();
+                let (size, links) = (meta.len(), meta.nlink());
+                let sum: u64 = content
+                    .iter()
+                    .fold(7, |sum, b| sum * 31 % 1_000_003 + u64::from(*b));
+                let time = meta.mtime();
+                format!("{size} {sum} {mode:o} {links} {time}")
+            };
+            found.insert(name.display().to_string(), facts);
+        }
+    }
+    found
+}
+
+struct Made {
+    directory: TempDir,
+    form: Form,
+    members: Vec<Member>,
+}
+
+fn made(form: Form) -> Made {
+    let directory = tempfile::tempdir().unwrap();
+    let from = directory.path().join("from");
+    fs::create_dir(&from).unwrap();
+    source(&from);
+    let members = members(&from, form);
+    Made { directory, form, members }
+}
+
+impl Made {
+    fn check(&self) {
+        let form = self.form;
+        let archive = outer(&self.members);
+        let report = verify(&archive)
+            .unwrap_or_else(|error| panic!("{form:?}: {error}"));
+        assert_eq!(report.omissions, [""; 0], "{form:?}");
+        let to = self.directory.path().join("to");
+        restore(&archive, &to).unwrap_or_else(|e| panic!("{form:?}: {e}"));
+        let from = tree(&self.directory.path().join("from"));
+        assert!(from.len() > 15);
+        assert_eq!(tree(&to), from, "{form:?}");
+        let blocks = fs::metadata(to.join("vm7/root.img")).unwrap().blocks();
+        assert!(blocks < 64, "{form:?}: the hole has {blocks} blocks");
+        let mut content = Vec::new();
+        let path = "vm5/private.img".to_owned();
+        let goal = Goal::Cat { path, output: Some(&mut content) };
+        read(archive.as_slice(), options(goal)).unwrap();
+        let image = fs::read(to.join("vm5/private.img")).unwrap();
+        assert!(content == image, "{form:?}");
+    }
+}
+
+#[test]
+fn clear_and_encrypted_with_every_filter() {
+    let filters = [None, Some("gzip"), Some("bzip2"), Some("xz"), Some("zstd")];
+    for encrypted in [false, true] {
+        for filter in filters {
+            made(Form { encrypted, filter, ..Form::default() }).check();
+        }
+    }
+}
+
+#[test]
+fn every_dialect_of_sparse_files_and_long_names() {
+    for (inner, sparse) in
+        [("gnu", "1.0"), ("posix", "0.0"), ("posix", "0.1"), ("posix", "1.0")]
+    {
+        made(Form { inner, sparse, ..Form::default() }).check();
+    }
+}
+
+#[test]
+fn chunks_of_any_size_and_empty_ones() {
+    for chunk in [512, 1000, 10_240, 1 << 20] {
+        let encrypted = chunk == 1000;
+        made(Form { chunk, encrypted, ..Form::default() }).check();
+    }
+}
+
+#[test]
+fn digests_that_old_writers_took() {
+    for digest in ["SHA1", "SHA256", "SHA512", "MD5", "RIPEMD160"] {
+        made(Form { digest, ..Form::default() }).check();
+    }
+}
+
+#[test]
+fn without_a_header_the_digest_is_found_and_said() {
+    for (digest, encrypted, filter) in [
+        ("SHA1", false, None),
+        ("SHA512", true, Some("gzip")),
+        ("SHA256", false, Some("gzip")),
+    ] {
+        let form = Form {
+            digest,
+            encrypted,
+            filter,
+            header: false,
+            ..Form::default()
+        };
+        let made = made(form);
+        let to = made.directory.path().join("to");
+        let report = restore(&outer(&made.members), &to).unwrap();
+        assert!(report.header.headerless);
+        assert_eq!(report.header.digest, digest);
+        assert_eq!(
+            report.omissions,
+            [format!(
+                "backup-header: none; the digest {digest} was found by \
+                 trying, and a header that was taken away would look the same"
+            )]
+        );
+        assert_eq!(tree(&to), tree(&made.directory.path().join("from")));
+    }
+}
+
+/// Restores a damaged archive: it must fail, and what it left must be whole.
+fn refused(made: &Made, archive: &[u8]) -> ReadError {
+    let to = tempfile::tempdir().unwrap();
+    let error = restore(archive, to.path()).map(|_| ()).unwrap_err();
+    let from = tree(&made.directory.path().join("from"));
+    for (name, facts) in tree(to.path()) {
+        let is_folder = facts.starts_with("directory");
+        assert!(
+            is_folder || from.get(&name) == Some(&facts),
+            "{error}: left {name}: {facts}"
+        );
+    }
+    error
+}
+
+#[test]
+fn members_that_are_missing_doubled_exchanged_or_renumbered() {
+    let made = made(Form { chunk: 10_240, ..Form::default() });
+    let count = made.members.len();
+    assert!(count > 20);
+    for at in 0..count {
+        let name = &made.members[at].0;
+        let mut members = made.members.clone();
+        members.remove(at);
+        let error = refused(&made, &outer(&members));
+        assert!(!error.to_string().is_empty(), "{name}");
+        let mut members = made.members.clone();
+        members.insert(at, members[at].clone());
+        refused(&made, &outer(&members));
+    }
+    for at in 1..count {
+        let mut members = made.members.clone();
+        members.swap(at - 1, at);
+        refused(&made, &outer(&members));
+    }
+    // A chunk under the next number, its code with it.
+    let at = made.members.iter().position(|m| m.0 == "vm5/private.img.001");
+    let at = at.unwrap();
+    let mut members = made.members.clone();
+    members[at].0 = "vm5/private.img.002".to_owned();
+    members[at + 1].0 = "vm5/private.img.002.hmac".to_owned();
+    let error = refused(&made, &outer(&members));
+    assert_eq!(
+        error.to_string(),
+        "vm5/private.img.002: comes after vm5/private.img.002; wanted a \
+         chunk's code, its next chunk, or a new file from 000"
+    );
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found() {
+    let made =
+        made(Form { chunk: 20_000, filter: Some("gzip"), ..Form::default() });
+    for at in 0..made.members.len() {
+        let (name, data) = &made.members[at];
+        for place in [0, data.len() / 2, data.len().saturating_sub(2)] {
+            let mut members = made.members.clone();
+            // What the label of a code says is not looked at.
+            let is_label = name.ends_with(".hmac") && place == 0;
+            let byte = members[at].1.get_mut(place);
+            let Some(byte) = byte.filter(|_| !is_label) else { continue };
+            *byte ^= 0x04;
+            let error = refused(&made, &outer(&members));
+            assert!(!error.to_string().is_empty(), "{name}: {place}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_anywhere_is_found() {
+    let made =
+        made(Form { filter: Some("xz"), encrypted: true, ..Form::default() });
+    let archive = outer(&made.members);
+    // The last piece ends in zeros that mean nothing.
+    let zeros = archive.iter().rev().take_while(|byte| **byte == 0).count();
+    let data_end = archive.len() - zeros;
+    assert!(verify(&archive).is_ok());
+    let near_blocks =
+        (0..data_end).filter(|at| at % 512 <= 1 || at % 512 == 511);
+    for end in near_blocks.chain((0..data_end).step_by(97)) {
+        let error = verify(&archive[..end]).map(|_| ()).unwrap_err();
+        let text = error.to_string();
+        assert!(!text.is_empty(), "{end}");
+    }
+}
+
+#[test]
+fn a_wrong_passphrase_is_named() {
+    let made = made(Form::default());
+    let mut options = options(Goal::Verify);
+    options.passphrase = Zeroizing::new(b"wrong".to_vec());
+    let error = read(outer(&made.members).as_slice(), options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "backup-header: no digest makes its authentication code; wanted the \
+         passphrase of this backup"
+    );
+}
+
+#[test]
+fn a_qube_of_which_nothing_is_there_is_an_error() {
+    let made = made(Form::default());
+    let members: Vec<Member> = made
+        .members
+        .iter()
+        .filter(|(name, _)| !name.starts_with("vm5/"))
+        .cloned()
+        .collect();
+    let error = refused(&made, &outer(&members));
+    assert_eq!(
+        error.to_string(),
+        "work: nothing in the archive; wanted the files of it"
+    );
+    let members: Vec<Member> = made
+        .members
+        .iter()
+        .filter(|(name, _)| !name.starts_with("vm5/private"))
+        .cloned()
+        .collect();
+    let report = verify(&outer(&members)).unwrap();
+    assert_eq!(
+        report.omissions,
+        ["vm5/private.img: not in the archive, although qubes.xml announces \
+          the qube work"]
+    );
+}
+
+#[test]
+fn keep_going_leaves_only_the_damaged_file_out() {
+    let made = made(Form { chunk: 20_000, ..Form::default() });
+    let at = made.members.iter().position(|m| m.0 == "vm5/private.img.001");
+    let mut members = made.members.clone();
+    members[at.unwrap()].1[5] ^= 1;
+    let to = made.directory.path().join("to");
+    let target = Target::open(&to, false).unwrap();
+    let goal = Goal::Restore { target, wanted: Vec::new() };
+    let options = Options { keep_going: true, ..options(goal) };
+    let report = read(outer(&members).as_slice(), options).unwrap();
+    assert_eq!(
+        report.omissions,
+        ["vm5/private.img: left out: its authentication code does not fit"]
+    );
+    let lost: Vec<_> = report
+        .files
+        .iter()
+        .filter(|file| file.state == FileState::Lost)
+        .map(|file| file.name.as_slice())
+        .collect();
+    assert_eq!(lost, [b"vm5/private.img"]);
+    let mut from = tree(&made.directory.path().join("from"));
+    from.remove("vm5/private.img");
+    assert_eq!(tree(&to), from);
+}
+
+#[test]
+fn names_choose_qubes_and_files() {
+    let made = made(Form::default());
+    let archive = outer(&made.members);
+    let chosen = |names: &[&str]| {
+        let to = tempfile::tempdir().unwrap();
+        let target = Target::open(to.path(), false).unwrap();
+        let wanted = names.iter().map(|&name| name.to_owned()).collect();
+        let goal = Goal::Restore { target, wanted };
+        let report = read(archive.as_slice(), options(goal));
+        report.map(|_| tree(to.path()).into_keys().collect::<Vec<_>>())
+    };
+    assert_eq!(
+        chosen(&["work"]).unwrap(),
+        ["vm5", "vm5/firewall.xml", "vm5/private.img"]
+    );
+    assert_eq!(
+        chosen(&["vm5/firewall.xml", "qubes.xml"]).unwrap(),
+        ["qubes.xml", "vm5", "vm5/firewall.xml"]
+    );
+    assert_eq!(
+        chosen(&["nobody"]).unwrap_err().to_string(),
+        "nobody: not in the archive; wanted a qube or file that is"
+    );
+}
+
+#[test]
+fn what_exists_is_not_replaced() {
+    let made = made(Form::default());
+    let archive = outer(&made.members);
+    let to = tempfile::tempdir().unwrap();
+    fs::create_dir(to.path().join("vm5")).unwrap();
+    fs::write(to.path().join("vm5/private.img"), "mine").unwrap();
+    restore(&archive, to.path()).unwrap_err();
+    let content = fs::read(to.path().join("vm5/private.img")).unwrap();
+    assert_eq!(content, b"mine");
+    let target = Target::open(to.path(), true).unwrap();
+    let goal = Goal::Restore { target, wanted: Vec::new() };
+    read(archive.as_slice(), options(goal)).unwrap();
+    assert_eq!(tree(to.path()), tree(&made.directory.path().join("from")));
+}
+
+#[test]
+fn a_cancel_before_the_end_leaves_nothing() {
+    let made = made(Form::default());
+    let to = tempfile::tempdir().unwrap();
+    let target = Target::open(to.path(), false).unwrap();
+    let goal = Goal::Restore { target, wanted: Vec::new() };
+    let mut options = options(goal);
+    let gate = Arc::clone(&options.gate);
+    options.progress = Box::new(move |_, name| {
+        if name == b"vm5/firewall.xml.000" {
+            gate.lock().cancel();
+        }
+    });
+    let error = read(outer(&made.members).as_slice(), options).unwrap_err();
+    assert!(matches!(error, ReadError::Canceled), "{error}");
+    let left: Vec<_> = tree(to.path()).into_keys().collect();
+    assert_eq!(left, ["qubes.xml"], "only what was complete");
+}
+
+const ID: &str = "00112233445566778899aabbccddeeff";
+
+/// The same archive with a promise, and the manifest that it promises.
+fn bound(made: &Made) -> Vec<Member> {
+    let form = made.form;
+    let header = format!("{}backup-manifest=1-{ID}\n", header(form));
+    let mut members = Vec::new();
+    archive::push(
+        &mut members,
+        "backup-header",
+        header.clone().into_bytes(),
+        form,
+    );
+    members.extend_from_slice(&made.members[2..]);
+    let header = Header::parse(header.as_bytes()).unwrap();
+    let mut manifest = Manifest::new(&header).unwrap();
+    for (name, data) in members.iter().filter(|m| !m.0.ends_with(".hmac")) {
+        let mut mac = Mac::new(Digest::Sha512, PASSPHRASE.as_bytes());
+        mac.update(data);
+        let entry = Entry {
+            mac: mac.finish().bytes().to_vec(),
+            size: data.len() as u64,
+            name: name.clone().into_bytes(),
+        };
+        manifest.push(entry).unwrap();
+    }
+    let text = manifest.to_text(PASSPHRASE.as_bytes()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("backup-manifest"), text).unwrap();
+    let folder = folder.path().to_str().unwrap().to_owned();
+    let inner = archive::run(
+        "tar",
+        "tar",
+        &["-c", "-C", &folder, "backup-manifest"],
+        b"",
+    );
+    archive::push(&mut members, "backup-manifest.000", inner, form);
+    members
+}
+
+fn manifest_error(archive: &[u8]) -> ManifestError {
+    let error = refused_whole(archive);
+    let ReadError::Manifest(error) = error else { panic!("{error}") };
+    error
+}
+
+/// With a manifest nothing at all is in place until it is compared.
+fn refused_whole(archive: &[u8]) -> ReadError {
+    let to = tempfile::tempdir().unwrap();
+    let error = restore(archive, to.path()).map(|_| ()).unwrap_err();
+    assert_eq!(tree(to.path()), BTreeMap::new(), "{error}");
+    error
+}
+
+#[test]
+fn a_manifest_binds_every_member() {
+    let made = made(Form { chunk: 10_240, ..Form::default() });
+    let members = bound(&made);
+    let archive = outer(&members);
+    let Binding::Bound(id) = verify(&archive).unwrap().binding else {
+        panic!("not bound")
+    };
+    assert_eq!(id.to_string(), ID);
+    let to = made.directory.path().join("to");
+    restore(&archive, &to).unwrap();
+    assert_eq!(tree(&to), tree(&made.directory.path().join("from")));
+
+    // Two chunks exchanged, each with its valid code.
+    let at = |name: &str| members.iter().position(|m| m.0 == name).unwrap();
+    let (one, two) = (at("vm5/private.img.001"), at("vm5/private.img.002"));
+    let mut swapped = members.clone();
+    for offset in 0..2 {
+        let data = swapped[one + offset].1.clone();
+        swapped[one + offset].1 = swapped[two + offset].1.clone();
+        swapped[two + offset].1 = data;
+    }
+    let error = manifest_error(&outer(&swapped));
+    assert!(matches!(error, ManifestError::MemberDigest { .. }), "{error}");
+
+    // A whole file left out, and the manifest itself.
+    let keep = |start: &'static str| {
+        let kept = members.iter().filter(|m| !m.0.starts_with(start));
+        outer(&kept.cloned().collect::<Vec<_>>())
+    };
+    let error = manifest_error(&keep("vm5/firewall"));
+    assert!(matches!(error, ManifestError::MemberMissing { .. }), "{error}");
+    let error = manifest_error(&keep("backup-manifest"));
+    assert!(matches!(error, ManifestError::Missing), "{error}");
+}
+
+/// Format 3 without a manifest cannot know.
+#[test]
+fn exchanged_chunks_pass_where_nothing_binds_them() {
+    let made = made(Form { chunk: 10_240, ..Form::default() });
+    let mut members = made.members.clone();
+    let at = |name: &str| {
+        members.iter().position(|member| member.0 == name).unwrap()
+    };
+    let (one, two) = (at("vm5/private.img.001"), at("vm5/private.img.002"));
+    for offset in 0..2 {
+        let data = members[one + offset].1.clone();
+        members[one + offset].1 = members[two + offset].1.clone();
+        members[two + offset].1 = data;
+    }
+    let report = verify(&outer(&members)).unwrap();
+    assert_eq!(report.binding, Binding::NotBound);
+}
