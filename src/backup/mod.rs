@@ -5,9 +5,11 @@
 //! May not live here: the order of things (the machine), the meaning of bytes
 //! (`format`), system calls (`backup::kernel`).
 
+mod complete;
 pub mod decode;
 pub mod error;
 mod kernel;
+mod members;
 pub mod read;
 pub mod refusal;
 pub mod report;

@@ -8,25 +8,28 @@
 //! memory at a time; nothing of it is decrypted before its code was verified.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::complete;
 use super::decode::{DecodeError, Decoding, Memory, OutputSink, Sink};
+pub use super::members::CHUNK_BYTES_MAX;
+use super::members::{self, Members};
 pub use super::refusal::ReadError;
 use super::report::{Binding, File, FileState, HeaderFacts, Qube, Report};
 use super::tree::{Stage, Staged, Target};
 use crate::format::chunk;
 use crate::format::cipher::Cipher;
 use crate::format::compression::Filter;
-use crate::format::document::{Dialect, Document, Limits};
+use crate::format::document::{Document, Limits};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
 use crate::format::hmac::{Digest, Mac, MacText, guess};
 use crate::format::limits::{
-    HEADER_BYTES_MAX, MAC_TEXT_BYTES_MAX, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
+    HEADER_BYTES_MAX, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
 };
 use crate::format::manifest::{
     Entry, MANIFEST_NAME, Manifest, ManifestError, Place,
@@ -36,9 +39,6 @@ use crate::fsm::cancel::Gate;
 use crate::fsm::restore::{
     At, Cause, Effect, End, Event, Failure, Member, Plan, Restore,
 };
-
-/// Bytes of one chunk; writers cut at 104,857,600, and one is in memory.
-pub const CHUNK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What is wanted of an archive.
 pub enum Goal<'o> {
@@ -64,9 +64,6 @@ pub enum Goal<'o> {
 
 /// Told after every member: bytes read so far, and the member's name.
 pub type Progress<'o> = Box<dyn FnMut(u64, &[u8]) + 'o>;
-
-/// The name and the data of a member.
-type Whole = (Vec<u8>, Vec<u8>);
 
 /// How an archive is to be read.
 pub struct Options<'o> {
@@ -100,15 +97,10 @@ pub fn read(
 }
 
 struct Reader<'o, R> {
-    source: R,
-    outer: tar::Decoder,
-    buffer: Vec<u8>,
-    /// What of the buffer was not taken yet.
-    pending: std::ops::Range<usize>,
+    members: Members<R>,
     options: Options<'o>,
     /// A member that was read before it was asked for.
-    ahead: Option<Whole>,
-    offset: u64,
+    ahead: Option<members::Member>,
     /// Chunk at hand, and the member after it.
     name: Vec<u8>,
     data: Vec<u8>,
@@ -145,13 +137,9 @@ impl<'o, R: Read> Reader<'o, R> {
             Goal::List | Goal::Verify => None,
         };
         Ok(Self {
-            source,
-            outer: tar::Decoder::outer(tar::Limits::OUTER),
-            buffer: vec![0; 256 * 1024],
-            pending: 0..0,
+            members: Members::new(source, Arc::clone(&options.gate)),
             options,
             ahead: None,
-            offset: 0,
             name: Vec::new(),
             data: Vec::new(),
             last: Vec::new(),
@@ -175,7 +163,7 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn run(&mut self) -> Result<(), ReadError> {
-        self.ahead = self.member()?;
+        self.ahead = self.members.next()?;
         // A hint before the header is authentic: if it lies, the header's
         // code does not fit, and nothing is published anyway.
         let first = self.ahead.as_ref().map(|(_, data)| data.as_slice());
@@ -285,78 +273,10 @@ impl<'o, R: Read> Reader<'o, R> {
         Event::Failed(Failure(number))
     }
 
-    /// The next member, whole: its name and its data.
-    fn member(&mut self) -> Result<Option<Whole>, ReadError> {
-        let mut member: Option<Whole> = None;
-        loop {
-            let input =
-                self.buffer.get(self.pending.clone()).unwrap_or_default();
-            let is_dry = input.is_empty();
-            let (taken, event) = self.outer.push(input)?;
-            self.pending.start += taken;
-            self.offset += taken as u64;
-            match event {
-                Some(tar::Event::Entry(entry)) => {
-                    let limit = limit_of(&entry.path);
-                    if entry.size > limit {
-                        return Err(ReadError::TooLarge {
-                            name: shown(&entry.path),
-                            found: entry.size,
-                            limit,
-                        });
-                    }
-                    // Not the size that is claimed: what comes.
-                    member = Some((entry.path, Vec::new()));
-                }
-                Some(tar::Event::Data { bytes, .. }) => {
-                    if let Some((_, data)) = &mut member {
-                        data.extend(bytes);
-                    }
-                }
-                Some(tar::Event::EndOfEntry) => {
-                    if let Some(member) = member {
-                        (self.options.progress)(self.offset, &member.0);
-                        return Ok(Some(member));
-                    }
-                }
-                Some(tar::Event::EndOfArchive) => {}
-                None if is_dry => {
-                    let count = self.fill()?;
-                    if count == 0 {
-                        let outer = tar::Decoder::outer(tar::Limits::OUTER);
-                        std::mem::replace(&mut self.outer, outer).finish()?;
-                        return Ok(None);
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn fill(&mut self) -> Result<usize, ReadError> {
-        loop {
-            match self.source.read(&mut self.buffer) {
-                Ok(count) => {
-                    self.pending = 0..count;
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    if self.options.gate.lock().is_canceled() {
-                        return Err(ReadError::Canceled);
-                    }
-                }
-                Err(source) => {
-                    let offset = self.offset;
-                    return Err(ReadError::Io { offset, source });
-                }
-            }
-        }
-    }
-
     fn next(&mut self) -> Result<Event, ReadError> {
         let member = match self.ahead.take() {
             Some(member) => Some(member),
-            None => self.member()?,
+            None => self.members.next()?,
         };
         let Some((name, data)) = member else {
             if let Some(place) = self.place.take() {
@@ -364,7 +284,8 @@ impl<'o, R: Read> Reader<'o, R> {
             }
             return Ok(Event::Ended);
         };
-        self.report.archive_bytes = self.offset;
+        self.report.archive_bytes = self.members.offset();
+        (self.options.progress)(self.members.offset(), &name);
         let parsed = chunk::Member::parse(&name)?;
         if let Some(place) = &mut self.place {
             place.accept(parsed)?;
@@ -516,7 +437,7 @@ impl<'o, R: Read> Reader<'o, R> {
     fn inner(&self, error: DecodeError) -> ReadError {
         ReadError::Inner {
             name: shown(&self.name),
-            offset: self.offset,
+            offset: self.members.offset(),
             source: Box::new(error),
         }
     }
@@ -584,10 +505,8 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn qube_of(&self, name: &[u8]) -> Option<&Qube> {
-        self.report.qubes.iter().find(|qube| {
-            name.strip_prefix(qube.path.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        })
+        let mut qubes = self.report.qubes.iter();
+        qubes.find(|qube| complete::belongs(name, qube))
     }
 
     fn sink(&mut self, file: u16) -> Result<Sink<'o>, ReadError> {
@@ -672,26 +591,7 @@ impl<'o, R: Read> Reader<'o, R> {
     fn announce(&mut self, content: Vec<u8>) -> Result<(), ReadError> {
         let limits = Limits { bytes_max: STORE_BYTES_MAX, ..Limits::default() };
         let document = Document::parse(content, &limits)?;
-        for qube in document.qubes() {
-            let get = |name: &str| qube.attribute(name);
-            let (content, path, bytes) = match document.dialect() {
-                Dialect::Core2 => (
-                    get("backup_content") == Some("True"),
-                    get("backup_path"),
-                    get("backup_size"),
-                ),
-                // In format 3 there is no such file; nothing is announced.
-                Dialect::Core3 => (false, None, None),
-            };
-            if let (true, Some(path)) = (content, path) {
-                self.report.qubes.push(Qube {
-                    name: qube.name().to_owned(),
-                    class: qube.class().to_owned(),
-                    path: path.to_owned(),
-                    bytes: bytes.and_then(|bytes| bytes.parse().ok()),
-                });
-            }
-        }
+        self.report.qubes = complete::announced(&document);
         Ok(())
     }
 
@@ -752,39 +652,11 @@ impl<'o, R: Read> Reader<'o, R> {
             let name = shown(path.as_bytes());
             return Err(ReadError::NotFound { name });
         }
-        let mut missing = Vec::new();
-        let mut omissions = Vec::new();
-        for qube in &self.report.qubes {
-            let below = |file: &&File| {
-                let rest = file.name.strip_prefix(qube.path.as_bytes());
-                rest.is_some_and(|r| r.is_empty() || r.starts_with(b"/"))
-            };
-            let files: Vec<_> =
-                self.report.files.iter().filter(below).collect();
-            if files.is_empty() {
-                missing.push(shown(qube.name.as_bytes()));
-                continue;
-            }
-            for wanted in wanted_files(qube) {
-                let path = format!("{}{wanted}", qube.path);
-                let whole = format!("{}/.", qube.path);
-                let is_there = files.iter().any(|file| {
-                    file.name == path.as_bytes()
-                        || file.name == whole.as_bytes()
-                });
-                if !is_there {
-                    omissions.push(format!(
-                        "{}: not in the archive, although qubes.xml announces \
-                         the qube {}",
-                        shown(path.as_bytes()),
-                        shown(qube.name.as_bytes())
-                    ));
-                }
-            }
-        }
+        let (nothing, omissions) =
+            complete::missing(&self.report.qubes, &self.report.files);
         self.report.omissions.extend(omissions);
-        if !missing.is_empty() {
-            let error = ReadError::Missing { qubes: missing };
+        if !nothing.is_empty() {
+            let error = ReadError::Missing { qubes: nothing };
             self.failures.push(Some(error));
             return Ok(Event::Missing);
         }
@@ -865,9 +737,10 @@ impl<'o, R: Read> Reader<'o, R> {
             (Cause::Header, error) => error.unwrap_or_else(|| {
                 ReadError::Passphrase { name: shown(&self.name) }
             }),
-            (Cause::Mac(_), _) => {
-                ReadError::Mac { name: shown(&self.name), offset: self.offset }
-            }
+            (Cause::Mac(_), _) => ReadError::Mac {
+                name: shown(&self.name),
+                offset: self.members.offset(),
+            },
             (Cause::Binding, _) => ManifestError::Mac.into(),
             (Cause::Failed(_) | Cause::Missing, None) => {
                 ReadError::Missing { qubes: Vec::new() }
@@ -877,27 +750,6 @@ impl<'o, R: Read> Reader<'o, R> {
 }
 
 const STORE_NAME: &[u8] = b"qubes.xml";
-
-fn wanted_files(qube: &Qube) -> &'static [&'static str] {
-    let is_dom0 = qube.path.starts_with("dom0-home");
-    let has_root =
-        qube.class.contains("Template") || qube.class.contains("Standalone");
-    match (is_dom0, has_root) {
-        (true, _) => &[""],
-        (false, true) => &["/private.img", "/root.img"],
-        (false, false) => &["/private.img"],
-    }
-}
-
-fn limit_of(untrusted_name: &[u8]) -> u64 {
-    if untrusted_name == chunk::HEADER_NAME {
-        HEADER_BYTES_MAX as u64
-    } else if untrusted_name.ends_with(chunk::MAC_SUFFIX) {
-        MAC_TEXT_BYTES_MAX as u64
-    } else {
-        CHUNK_BYTES_MAX
-    }
-}
 
 fn digest_of(number: u8) -> Option<Digest> {
     Digest::ALL.get(usize::from(number)).copied()
