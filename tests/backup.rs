@@ -363,7 +363,9 @@ fn what_exists_is_not_replaced() {
     let to = tempfile::tempdir().unwrap();
     fs::create_dir(to.path().join("vm5")).unwrap();
     fs::write(to.path().join("vm5/private.img"), "mine").unwrap();
-    restore(&archive, to.path()).unwrap_err();
+    let error = restore(&archive, to.path()).unwrap_err();
+    assert!(error.to_string().contains("vm5/private.img"), "{error}");
+    assert_eq!(tree(to.path()).len(), 2, "nothing else is there");
     let content = fs::read(to.path().join("vm5/private.img")).unwrap();
     assert_eq!(content, b"mine");
     let target = Target::open(to.path(), true).unwrap();

@@ -72,7 +72,7 @@ pub(super) fn missing(
 }
 
 /// What every qube of that class has, behind its path.
-fn wanted(qube: &Qube) -> &'static [&'static str] {
+pub(super) fn wanted(qube: &Qube) -> &'static [&'static str] {
     let is_home = qube.path.starts_with("dom0-home");
     let has_root =
         qube.class.contains("Template") || qube.class.contains("Standalone");

@@ -110,9 +110,9 @@ impl<R: Read> Members<R> {
                         return Err(ReadError::Canceled);
                     }
                 }
-                Err(source) => {
+                Err(cause) => {
                     let offset = self.offset;
-                    return Err(ReadError::Io { offset, source });
+                    return Err(ReadError::Io { offset, cause });
                 }
             }
         }

@@ -20,7 +20,7 @@ pub use super::members::CHUNK_BYTES_MAX;
 use super::members::{self, Members};
 pub use super::refusal::ReadError;
 use super::report::{Binding, File, FileState, HeaderFacts, Qube, Report};
-use super::tree::{Stage, Staged, Target};
+use super::tree::{Stage, Staged, Target, TreeError};
 use crate::format::chunk;
 use crate::format::cipher::Cipher;
 use crate::format::compression::Filter;
@@ -347,9 +347,9 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn mac_text(&self) -> Result<MacText, ReadError> {
-        MacText::parse(&self.mac).map_err(|source| {
+        MacText::parse(&self.mac).map_err(|cause| {
             let name = shown(&[&self.name, &b".hmac"[..]].concat());
-            ReadError::MacText { name, source }
+            ReadError::MacText { name, cause }
         })
     }
 
@@ -438,7 +438,7 @@ impl<'o, R: Read> Reader<'o, R> {
         ReadError::Inner {
             name: shown(&self.name),
             offset: self.members.offset(),
-            source: Box::new(error),
+            cause: Box::new(error),
         }
     }
 
@@ -542,6 +542,7 @@ impl<'o, R: Read> Reader<'o, R> {
             Sink::Memory(memory) if file == 0 => {
                 staged = self.stage_document(&memory)?;
                 self.announce(memory.content)?;
+                self.look_ahead()?;
                 self.document = true;
             }
             Sink::Memory(Memory { content, .. }) => {
@@ -561,6 +562,37 @@ impl<'o, R: Read> Reader<'o, R> {
         }
         self.ready.push((file, staged));
         Ok(Event::Finished)
+    }
+
+    /// Refuses, before anything is in place, what is there already of what
+    /// every qube has. Publishing looks again.
+    fn look_ahead(&self) -> Result<(), ReadError> {
+        let Goal::Restore { target, wanted } = &self.options.goal else {
+            return Ok(());
+        };
+        if target.overwrites() {
+            return Ok(());
+        }
+        let is_wanted =
+            |qube: &&Qube| wanted.is_empty() || wanted.contains(&qube.name);
+        let qubes = self.report.qubes.iter().filter(is_wanted);
+        let mut paths: Vec<String> = qubes
+            .flat_map(|qube| {
+                let files = complete::wanted(qube).iter();
+                files.map(|file| format!("{}{file}", qube.path))
+            })
+            .collect();
+        if wanted.is_empty() {
+            paths.push(String::from_utf8_lossy(STORE_NAME).into_owned());
+        }
+        for path in &paths {
+            let path = safe_components(path.as_bytes())
+                .map_err(|error| self.inner(error.into()))?;
+            if let Some(path) = target.preflight(&[path])?.pop() {
+                return Err(TreeError::Exists { path }.into());
+            }
+        }
+        Ok(())
     }
 
     /// The archive's `qubes.xml` as a file, where all is restored.

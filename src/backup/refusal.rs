@@ -20,12 +20,12 @@ use crate::fsm::refused::Refused;
 #[non_exhaustive]
 pub enum ReadError {
     /// Reading failed.
-    #[error("archive: byte {offset}: {source}")]
+    #[error("archive: byte {offset}: {cause}")]
     Io {
         /// How far it was read.
         offset: u64,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The outer archive.
     #[error(transparent)]
@@ -82,12 +82,12 @@ pub enum ReadError {
         offset: u64,
     },
     /// The text of a code.
-    #[error("{name}: {source}")]
+    #[error("{name}: {cause}")]
     MacText {
         /// The member.
         name: String,
         /// What is wrong with it.
-        source: MacTextError,
+        cause: MacTextError,
     },
     /// The header.
     #[error(transparent)]
@@ -99,14 +99,14 @@ pub enum ReadError {
     #[error(transparent)]
     Filter(#[from] CompressionError),
     /// What is inside a file.
-    #[error("{name}: {source} (before byte {offset} of the archive)")]
+    #[error("{name}: {cause} (before byte {offset} of the archive)")]
     Inner {
         /// The chunk at hand.
         name: String,
         /// How far the archive was read.
         offset: u64,
         /// What is wrong.
-        source: Box<DecodeError>,
+        cause: Box<DecodeError>,
     },
     /// Writing failed.
     #[error(transparent)]

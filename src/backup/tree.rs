@@ -199,6 +199,12 @@ impl Target {
         self
     }
 
+    /// Whether existing files are replaced.
+    #[must_use]
+    pub fn overwrites(&self) -> bool {
+        self.overwrite
+    }
+
     /// The directory, as it was given to [`Target::open`].
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -42,7 +42,7 @@ fn read_code(error: &ReadError) -> u8 {
         | ReadError::Sequence { .. }
         | ReadError::Missing { .. } => TRUNCATED,
         ReadError::Passphrase { .. } => PASSPHRASE,
-        ReadError::MacText { source, .. } => match source {
+        ReadError::MacText { cause, .. } => match cause {
             MacTextError::TooLarge { .. } => LIMIT,
             MacTextError::Lines { .. }
             | MacTextError::Equals { .. }
@@ -53,7 +53,7 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::Header(error) => header_code(error),
         ReadError::Cipher(error) => cipher_code(error),
         ReadError::Filter(error) => filter_code(error),
-        ReadError::Inner { source, .. } => decode_code(source),
+        ReadError::Inner { cause, .. } => decode_code(cause),
         ReadError::Tree(error) => tree_code(error),
         ReadError::Document(error) => document_code(error),
         ReadError::Manifest(
