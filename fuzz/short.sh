@@ -13,12 +13,27 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 # With --target, build scripts and macros are left alone.
 RUSTFLAGS="--cfg fuzzing ${passes//$'\n'/ }" \
     cargo build --release --target "$host" --target-dir target
+# Archives to begin with: no fuzzer guesses a checksum.
+seeds=corpus/tar_inner
+mkdir -p "$seeds"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+truncate -s 40000 "$work/sparse"
+printf middle | dd of="$work/sparse" bs=1 seek=20000 conv=notrunc status=none
+ln -s sparse "$work/link"
+ln "$work/sparse" "$work/hard"
+for form in gnu 'posix --sparse-version=0.0' 'posix --sparse-version=0.1' \
+    'posix --sparse-version=1.0'; do
+    # shellcheck disable=SC2086
+    tar -c --sparse --format=$form -C "$work" . | head -c 8192 \
+        >"$seeds/${form//[^a-z0-9]/-}" || true
+done
 for target in fuzz_targets/*.rs; do
     name=$(basename "$target" .rs)
     mkdir -p "corpus/$name" "artifacts/$name"
     dictionary=()
     [ -f "dictionaries/$name" ] && dictionary=(-dict="dictionaries/$name")
-    "target/$host/release/$name" -max_total_time="$seconds" -max_len=4096 \
+    "target/$host/release/$name" -max_total_time="$seconds" -max_len=8192 \
         -timeout=10 -rss_limit_mb=2048 -artifact_prefix="artifacts/$name/" \
         "${dictionary[@]}" "corpus/$name" 2>&1 | tail -n 3
 done
