@@ -335,6 +335,22 @@ fn numbers_are_read_as_all_readers_do() {
 }
 
 #[test]
+fn an_owner_that_no_kernel_has_is_refused() {
+    for (owner, is_good) in [(u32::MAX as u64, true), (1 << 32, false)] {
+        let mut block = Raw::new(POSIX, b'0', b"f", 0).block();
+        block[108..116].copy_from_slice(&owner.to_be_bytes());
+        block[108] = 0x80;
+        block[148..156].fill(b' ');
+        let sum: u64 = block[..512].iter().map(|b| u64::from(*b)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let found = inner(&archive(&[block]));
+        let refused =
+            matches!(found, Err(TarError::Number { field: "uid", .. }));
+        assert_eq!((found.is_ok(), refused), (is_good, !is_good));
+    }
+}
+
+#[test]
 fn checksums_are_checked() {
     let name = "é".repeat(2);
     let signed =

@@ -42,11 +42,13 @@ const LINK: Range<usize> = 157..257;
 const MAGIC: Range<usize> = 257..265;
 const PREFIX: Range<usize> = 345..500;
 const GNU_REST: Range<usize> = 345..512;
+const UID: Field = Field { name: "uid", range: 108..116 };
+const GID: Field = Field { name: "gid", range: 116..124 };
 const OTHERS: [Field; 6] = [
     MODE,
     MTIME,
-    Field { name: "uid", range: 108..116 },
-    Field { name: "gid", range: 116..124 },
+    UID,
+    GID,
     Field { name: "device major", range: 329..337 },
     Field { name: "device minor", range: 337..345 },
 ];
@@ -152,9 +154,22 @@ impl<'a> Header<'a> {
     }
 
     /// Whether all numbers are numbers, used or not: Python takes a header
-    /// for the end of the archive if they are not.
+    /// for the end of the archive if they are not. GNU tar refuses an owner
+    /// or group that no kernel has.
     fn check_others(self, at: &Place) -> Result<(), TarError> {
-        OTHERS.iter().try_for_each(|field| self.signed(field, at).map(|_| ()))
+        for field in &OTHERS {
+            let number = self.signed(field, at)?;
+            let is_id = [UID.name, GID.name].contains(&field.name);
+            if is_id && u32::try_from(number).is_err() {
+                return Err(TarError::Number {
+                    at: at.clone(),
+                    field: field.name,
+                    found: quoted(number.to_string().as_bytes()),
+                    expected: "a number of 32 bits",
+                });
+            }
+        }
+        Ok(())
     }
 
     fn signed(self, field: &Field, at: &Place) -> Result<i64, TarError> {
