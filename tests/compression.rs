@@ -133,7 +133,7 @@ fn several_members_are_one_stream() {
 #[test]
 fn garbage_after_the_end_is_refused() {
     for filter in FILTERS {
-        for garbage in [&b"garbage, more than a header is long"[..], b"\0"] {
+        for garbage in [&b"garbage, more than a header is long"[..], b"\0x"] {
             let mut stream = encode(filter, b"data");
             stream.extend(garbage);
             let error = decode(filter, &stream, 5).unwrap_err();
@@ -144,6 +144,26 @@ fn garbage_after_the_end_is_refused() {
             );
             assert!(refused, "{filter}: {error}");
         }
+    }
+}
+
+/// tar fills up to 10,240 bytes what its compressor writes to a named pipe.
+#[test]
+fn zeros_after_the_end_are_padding() {
+    for filter in FILTERS {
+        let mut stream = encode(filter, b"data");
+        stream.resize(10_240, 0);
+        for piece in [1, 777, 10_240] {
+            assert_eq!(decode(filter, &stream, piece).unwrap(), b"data");
+        }
+        stream.extend(encode(filter, b"more"));
+        let error = decode(filter, &stream, 512).unwrap_err();
+        let CompressionError::Corrupt { offset, message, .. } = error else {
+            panic!("{filter}: {error}");
+        };
+        let wanted = "bytes behind the zeros after its end";
+        let at = if filter == Filter::Lzma { offset } else { 10_240 };
+        assert_eq!((offset, message.as_str()), (at, wanted), "{filter}");
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Decompressor {
     inside: bool,
     /// Members that have ended.
     members: u64,
+    /// Zeros were seen behind a member: nothing else may follow.
+    padding: bool,
     offset: u64,
     buffer: Vec<u8>,
 }
@@ -179,6 +181,7 @@ impl Decompressor {
             decoder,
             inside: false,
             members: 0,
+            padding: false,
             offset: 0,
             buffer: vec![0; PIECE_BYTES],
         })
@@ -204,6 +207,10 @@ impl Decompressor {
         let mut full = false;
         while !left.is_empty() || full {
             if !self.inside && !left.is_empty() {
+                left = self.skip_zeros(left).map_err(PushError::Stream)?;
+                if left.is_empty() {
+                    break;
+                }
                 self.begin().map_err(PushError::Stream)?;
             }
             let done = self
@@ -246,8 +253,31 @@ impl Decompressor {
         Err(CompressionError::Truncated { filter, offset })
     }
 
+    /// Passes over zeros behind a member. tar fills up the output of its
+    /// compressor when it writes to a named pipe, as the old writers did; no
+    /// member of any format begins with a zero but lzma's, which stands alone.
+    fn skip_zeros<'b>(
+        &mut self,
+        untrusted_bytes: &'b [u8],
+    ) -> Result<&'b [u8], CompressionError> {
+        if self.members == 0 {
+            return Ok(untrusted_bytes);
+        }
+        let zeros = untrusted_bytes.iter().take_while(|byte| **byte == 0);
+        let zeros = zeros.count();
+        self.padding |= zeros > 0;
+        self.offset += zeros as u64;
+        let rest = untrusted_bytes.get(zeros..).unwrap_or_default();
+        if self.padding && !rest.is_empty() {
+            let message = "bytes behind the zeros after its end".to_owned();
+            return Err(self.corrupt(message));
+        }
+        Ok(rest)
+    }
+
     /// Starts the next member: a stream may be several, one behind the other.
-    /// Anything else behind a member is refused by the decoder of the next.
+    /// Anything else behind a member, but zeros up to the end, is refused by
+    /// the decoder of the next.
     fn begin(&mut self) -> Result<(), CompressionError> {
         if self.members > 0 {
             // The old format has neither several members nor an end to trust.

@@ -199,6 +199,10 @@ fn stream(folder: &Path, name: &str, packed: &str, form: Form) -> Vec<u8> {
         Some("zstd") => zstd::stream::encode_all(stream.as_slice(), 3).unwrap(),
         Some(other) => panic!("no filter {other}"),
     };
+    // What tar does when it writes to a named pipe, as the old writer let it.
+    if form.filter.is_some() {
+        stream.resize(stream.len().next_multiple_of(10_240), 0);
+    }
     if form.encrypted {
         let pass = format!("pass:{PASSPHRASE}");
         let arguments =
