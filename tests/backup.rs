@@ -330,6 +330,32 @@ fn keep_going_leaves_only_the_damaged_file_out() {
     assert_eq!(tree(&to), from);
 }
 
+/// Each lost file is explained by its own fault, not by an earlier one's.
+#[test]
+fn every_lost_file_has_its_own_reason() {
+    let made = made(Form { filter: Some("gzip"), ..Form::default() });
+    let mut members = made.members.clone();
+    let at = |name: &str| {
+        made.members.iter().position(|member| member.0 == name).unwrap()
+    };
+    // Authentic, and no gzip; then one that is not authentic.
+    let first = at("vm5/private.img.000");
+    members[first].1 = b"no gzip".to_vec();
+    members[first + 1].1 = archive::mac_text(b"no gzip", made.form.digest);
+    members[at("vm5/firewall.xml.000")].1[30] ^= 1;
+    let options = Options { keep_going: true, ..options(Goal::Verify) };
+    let report = read(outer(&members).as_slice(), options).unwrap();
+    let [one, two] = report.omissions.as_slice() else {
+        panic!("{:?}", report.omissions)
+    };
+    assert!(one.starts_with("vm5/private.img: left out: "), "{one}");
+    assert!(one.contains("gzip stream: byte 0: "), "{one}");
+    assert_eq!(
+        two,
+        "vm5/firewall.xml: left out: its authentication code does not fit"
+    );
+}
+
 #[test]
 fn names_choose_qubes_and_files() {
     let made = made(Form::default());
@@ -471,6 +497,15 @@ fn a_manifest_binds_every_member() {
     }
     let error = manifest_error(&outer(&swapped));
     assert!(matches!(error, ManifestError::MemberDigest { .. }), "{error}");
+
+    // A member that nobody listed, whose name begins as the manifest's.
+    let mut added = members.clone();
+    let tail = added.split_off(at("backup-manifest.000"));
+    let (name, data) = ("backup-manifests.000", made.members[2].1.clone());
+    archive::push(&mut added, name, data, made.form);
+    added.extend(tail);
+    let error = manifest_error(&outer(&added));
+    assert!(matches!(error, ManifestError::MemberExtra { .. }), "{error}");
 
     // A whole file left out, and the manifest itself.
     let keep = |start: &'static str| {

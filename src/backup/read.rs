@@ -27,7 +27,7 @@ use crate::format::compression::Filter;
 use crate::format::document::{Document, Limits};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
-use crate::format::hmac::{Digest, Mac, MacText, guess};
+use crate::format::hmac::{Digest, Mac, MacText, MacValue, guess};
 use crate::format::limits::{
     HEADER_BYTES_MAX, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
 };
@@ -220,14 +220,11 @@ impl<'o, R: Read> Reader<'o, R> {
             Effect::Parse => self.parse()?,
             Effect::Verify(_, digest) => {
                 let text = self.mac_text()?;
-                let good = digest_of(digest).is_some_and(|digest| {
-                    let key = &self.options.passphrase;
-                    let mut mac = Mac::new(digest, key);
-                    mac.update(&self.data);
-                    mac.verify(&text)
-                });
-                if good {
-                    self.saw(digest)?;
+                let mac = digest_of(digest).map(|digest| self.mac_of(digest));
+                let mac = mac.filter(|mac| mac.matches(text.value()));
+                let good = mac.is_some();
+                if let Some(mac) = mac {
+                    self.saw(&mac);
                 }
                 self.verdict(good)
             }
@@ -353,22 +350,28 @@ impl<'o, R: Read> Reader<'o, R> {
         })
     }
 
-    /// Remembers an authentic member, for the manifest.
-    fn saw(&mut self, digest: u8) -> Result<(), ReadError> {
-        let is_own = self.name.starts_with(MANIFEST_NAME);
+    /// The code of the member at hand, computed over what was read.
+    fn mac_of(&self, digest: Digest) -> MacValue {
+        let mut mac = Mac::new(digest, &self.options.passphrase);
+        mac.update(&self.data);
+        mac.finish()
+    }
+
+    /// Remembers an authentic member, for the manifest: all but its own.
+    fn saw(&mut self, mac: &MacValue) {
+        let is_own = matches!(
+            chunk::Member::parse(&self.name),
+            Ok(chunk::Member::Chunk(chunk)) if chunk.file() == MANIFEST_NAME
+        );
         let header = self.header.as_ref();
-        let bound = header.is_some_and(|header| header.promise().is_some());
-        if let (true, false, Some(digest)) = (bound, is_own, digest_of(digest))
-        {
-            let mut mac = Mac::new(digest, &self.options.passphrase);
-            mac.update(&self.data);
-            self.seen.push(Entry {
-                mac: mac.finish().bytes().to_vec(),
-                size: self.data.len() as u64,
-                name: self.name.clone(),
-            });
+        if is_own || header.is_none_or(|header| header.promise().is_none()) {
+            return;
         }
-        Ok(())
+        self.seen.push(Entry {
+            mac: mac.bytes().to_vec(),
+            size: self.data.len() as u64,
+            name: self.name.clone(),
+        });
     }
 
     fn parse(&mut self) -> Result<Event, ReadError> {
@@ -382,8 +385,9 @@ impl<'o, R: Read> Reader<'o, R> {
                 self.failures.push(error.err().map(ReadError::from));
             }
             _ => {
+                let mac = self.mac_of(header.digest());
                 self.begin(header)?;
-                self.saw(named)?;
+                self.saw(&mac);
             }
         }
         Ok(Event::Parsed(named))
@@ -646,10 +650,12 @@ impl<'o, R: Read> Reader<'o, R> {
         self.set(file, FileState::Lost);
         let name = self.report.files.get(usize::from(file));
         let name = name.map_or_else(String::new, |file| shown(&file.name));
-        let why = self.failures.iter().flatten().next_back();
+        // Its own failure, if it has one: taken, so that no later end is
+        // explained by it.
+        let why = self.failures.iter_mut().find_map(Option::take);
         let why = why.map_or_else(
             || "its authentication code does not fit".to_owned(),
-            ToString::to_string,
+            |error| error.to_string(),
         );
         self.report.omissions.push(format!("{name}: left out: {why}"));
         self.ready.retain(|(ready, _)| *ready != file);
