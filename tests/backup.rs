@@ -12,26 +12,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
-use parking_lot::Mutex;
 use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
 use qubes_fsm::backup::tree::Target;
 use qubes_fsm::format::header::Header;
 use qubes_fsm::format::hmac::{Digest, Mac};
 use qubes_fsm::format::manifest::{Entry, Manifest, ManifestError};
-use qubes_fsm::fsm::cancel::Gate;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 fn options(goal: Goal<'_>) -> Options<'_> {
-    Options {
-        passphrase: Zeroizing::new(PASSPHRASE.as_bytes().to_vec()),
-        goal,
-        keep_going: false,
-        require_manifest: false,
-        gate: Arc::new(Mutex::new(Gate::default())),
-        progress: Box::new(|_, _| {}),
-    }
+    Options::new(Zeroizing::new(PASSPHRASE.as_bytes().to_vec()), goal)
 }
 
 fn verify(archive: &[u8]) -> Result<Report, ReadError> {

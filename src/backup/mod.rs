@@ -13,4 +13,5 @@ mod members;
 pub mod read;
 pub mod refusal;
 pub mod report;
+mod supply;
 pub mod tree;

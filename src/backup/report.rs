@@ -76,6 +76,8 @@ pub enum FileState {
     LeftOut,
     /// The same: `qubes.xml` does not announce it.
     Unknown,
+    /// It is whole by itself; the run failed before it was put in place.
+    Withheld,
     /// It is damaged, and nothing of it is in place.
     Lost,
 }
@@ -89,4 +91,14 @@ pub enum Binding {
     NotBound,
     /// The manifest: every member is the one that was written.
     Bound(BackupId),
+    /// The same for so many members of all that it lists; the others were
+    /// not read, or are of files that are lost.
+    Partly {
+        /// The id of the backup.
+        id: BackupId,
+        /// Members that were read and are the ones that were written.
+        read: usize,
+        /// Members that the manifest lists.
+        of: usize,
+    },
 }

@@ -22,7 +22,7 @@ use signal_hook::iterator::Signals;
 use super::Talk;
 use super::exit::{self, Failure};
 use super::passphrase::PassphraseOption;
-use crate::backup::read::{Goal, Options, ReadError, read};
+use crate::backup::read::{Goal, Options, ReadError, read, read_seekable};
 use crate::backup::report::{Binding, FileState, Report};
 use crate::backup::tree::Target;
 use crate::format::escape::Escaped;
@@ -246,14 +246,16 @@ impl Run {
             }
         };
         let options = Options {
-            passphrase,
-            goal,
             keep_going,
             require_manifest: self.require_manifest,
             gate: Arc::clone(&canceled.gate),
             progress: Box::new(progress),
+            ..Options::new(passphrase, goal)
         };
-        let outcome = read(source, options);
+        let outcome = match source {
+            Source::File(file) => read_seekable(file, options),
+            Source::Piped(piped) => read(piped, options),
+        };
         if shows {
             let _ = write!(stderr(), "{CLEAR}");
         }
@@ -329,23 +331,31 @@ impl Canceled {
 fn open(
     path: &Path,
     canceled: &Canceled,
-) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
+) -> Result<(Source, Option<u64>), Failure> {
     if path.as_os_str() == "-" {
         let gate = Arc::clone(&canceled.gate);
-        return Ok((Box::new(Piped::new(stdin(), gate)), None));
+        return Ok((Source::Piped(Piped::new(stdin(), gate)), None));
     }
     let failed = |error| Failure::io(&exit::shown(path), &error);
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_file() {
-        return Ok((Box::new(file), Some(meta.len())));
+        return Ok((Source::File(file), Some(meta.len())));
     }
     if meta.is_dir() {
         let text = "a directory; wanted an archive";
         return Err(Failure::unsupported(&exit::shown(path), text));
     }
     let gate = Arc::clone(&canceled.gate);
-    Ok((Box::new(Piped::new(file, gate)), None))
+    Ok((Source::Piped(Piped::new(file, gate)), None))
+}
+
+/// Where an archive comes from.
+enum Source {
+    /// What can seek.
+    File(File),
+    /// Anything else.
+    Piped(Piped),
 }
 
 /// A source that may block for ever: a thread reads it, so that a cancel is
@@ -398,7 +408,8 @@ impl Read for Piped {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.gate.lock().is_canceled() {
+                    // Nobody waits for what it reads ahead any more.
+                    if !self.gate.lock().is_open() {
                         return Err(ErrorKind::Interrupted.into());
                     }
                 }
@@ -424,6 +435,7 @@ fn word(state: FileState) -> &'static str {
         FileState::Restored => "restored",
         FileState::LeftOut => "left out",
         FileState::Unknown => "unknown",
+        FileState::Withheld => "withheld",
         FileState::Lost => "lost",
     }
 }
@@ -436,6 +448,9 @@ fn binding(report: &Report) -> String {
                 .to_owned()
         }
         Binding::Bound(id) => format!("bound: {id}"),
+        Binding::Partly { id, read, of } => {
+            format!("bound: {read} of {of} members read: {id}")
+        }
     }
 }
 

@@ -59,3 +59,15 @@ pub const FILES_MAX: usize = 100_000;
 /// before the text is authenticated its bytes may be a qube's.
 /// Source: MANIFEST.md, R3.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+/// How much larger than `qubes.xml` announces a qube's file may be.
+///
+/// `backup_size` is what the qube's files take on the disk, all together; an
+/// inner archive adds headers and what was allocated and never written. A
+/// bomb is thousands of times larger.
+pub const DECODED_FACTOR: u64 = 4;
+
+/// What a qube's file may have in any case, whatever is announced.
+///
+/// Archives put together by hand announce a size of 1 or 0.
+pub const DECODED_BYTES_MIN: u64 = 1 << 30;

@@ -403,6 +403,27 @@ impl Manifest {
         )
     }
 
+    /// The same without the members that are left out of both, because they
+    /// are of files that are lost. Gives how many were compared.
+    ///
+    /// # Errors
+    /// As [`Manifest::compare`].
+    pub fn compare_but(
+        &self,
+        seen: &[Entry],
+        is_left_out: impl Fn(&[u8]) -> bool,
+    ) -> Result<usize, ManifestError> {
+        let rest = |entries: &[Entry]| {
+            let entries = entries.iter();
+            let rest = entries.filter(|entry| !is_left_out(&entry.name));
+            rest.cloned().collect::<Vec<_>>()
+        };
+        let entries = rest(&self.entries);
+        let compared = entries.len();
+        Self { entries, ..self.clone() }.compare(&rest(seen))?;
+        Ok(compared)
+    }
+
     /// Compares with names and sizes, before any data is read (R5); each
     /// member is then checked with [`Entry::check_mac`].
     ///

@@ -134,6 +134,12 @@ impl Gate {
         running.iter().copied()
     }
 
+    /// Whether neither a cancel nor a decision came: somebody still waits for
+    /// what a thread reads ahead.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
     /// Whether a cancel was accepted: what a driver looks at before it
     /// performs an effect.
     pub fn is_canceled(&self) -> bool {

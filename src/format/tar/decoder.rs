@@ -10,7 +10,7 @@ use super::header::{Header, SIZE};
 use super::member::{self, Body, Flag, Meta, Pending, long_name};
 use super::pax::Records;
 use super::sparse::{CONTINUATION_SLOTS, Map, MapText};
-use super::state::{State, Step, data, skip, start_data};
+use super::state::{State, Step, data, pass, skip, start_data};
 use super::{BLOCK, Entry, Event, Limits, Profile, padding};
 
 /// Decodes one archive, pushed in pieces of any size.
@@ -120,6 +120,33 @@ impl Decoder {
                 return Ok((taken, event));
             }
         }
+    }
+
+    /// How many bytes of stored data stand next, before anything else does.
+    ///
+    /// A caller that has another way to them, or no need of them, takes them
+    /// with [`pass`](Self::pass) instead of [`push`](Self::push).
+    ///
+    /// ```
+    /// use qubes_fsm::format::tar::{Decoder, Limits};
+    ///
+    /// assert_eq!(Decoder::outer(Limits::OUTER).data_left(), 0);
+    /// ```
+    pub fn data_left(&self) -> u64 {
+        match &self.state {
+            State::Data { now, .. } => now.length,
+            _ => 0,
+        }
+    }
+
+    /// Goes on as if so many bytes of stored data had been pushed; at most
+    /// [`data_left`](Self::data_left). Gives how many.
+    pub fn pass(&mut self, bytes: u64) -> u64 {
+        let state = mem::replace(&mut self.state, State::AfterEnd);
+        let (state, passed) = pass(state, bytes);
+        self.state = state;
+        self.offset = self.offset.saturating_add(passed);
+        passed
     }
 
     /// The input is over: is the archive?

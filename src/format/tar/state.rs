@@ -107,15 +107,37 @@ pub(super) fn data(
     if bytes.is_empty() {
         return (State::Data { now, rest, padding }, 0, None);
     }
-    let used = bytes.len() as u64;
-    let state = if used < now.length {
+    let offset = now.offset;
+    let state = behind(now, rest, padding, bytes.len() as u64);
+    (state, bytes.len(), Some(Event::Data { offset, bytes }))
+}
+
+/// So many stored bytes, at most those of the segment at hand, are passed
+/// over; how many were.
+pub(super) fn pass(state: State, bytes: u64) -> (State, u64) {
+    match state {
+        State::Data { now, rest, padding } => {
+            let passed = bytes.min(now.length);
+            (behind(now, rest, padding, passed), passed)
+        }
+        state => (state, 0),
+    }
+}
+
+/// What follows when so many bytes of a segment are done with.
+fn behind(
+    now: Segment,
+    rest: vec::IntoIter<Segment>,
+    padding: u64,
+    used: u64,
+) -> State {
+    if used < now.length {
         let offset = now.offset.saturating_add(used);
         let now = Segment { offset, length: now.length.saturating_sub(used) };
         State::Data { now, rest, padding }
     } else {
         next_segment(rest, padding)
-    };
-    (state, bytes.len(), Some(Event::Data { offset: now.offset, bytes }))
+    }
 }
 
 /// How much of `left` bytes is there, and what is then left.

@@ -4,37 +4,40 @@
 //! texts behind its causes. May not live here: any decision about what may be
 //! decoded, is complete, or is published; the machine makes it.
 //!
-//! The archive is read once, from its beginning to its end. One chunk is in
-//! memory at a time; nothing of it is decrypted before its code was verified.
+//! The archive is read once, from its beginning to its end; where it can
+//! seek and promises a manifest, that is read before it. Two chunks are in
+//! memory: while one is decoded, the next is read and hashed. Nothing of a
+//! chunk is decrypted before its code was verified.
+
+mod bound;
+mod files;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::complete;
-use super::decode::{DecodeError, Decoding, Memory, OutputSink, Sink};
+use super::decode::{DecodeError, Decoding};
 pub use super::members::CHUNK_BYTES_MAX;
-use super::members::{self, Members};
+use super::members::Members;
 pub use super::refusal::ReadError;
-use super::report::{Binding, File, FileState, HeaderFacts, Qube, Report};
-use super::tree::{Stage, Staged, Target, TreeError};
+use super::report::{Binding, File, FileState, HeaderFacts, Report};
+use super::supply::{Item, Supply};
+use super::tree::{Stage, Staged, Target};
 use crate::format::chunk;
 use crate::format::cipher::Cipher;
 use crate::format::compression::Filter;
-use crate::format::document::{Document, Limits};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
 use crate::format::hmac::{Digest, Mac, MacText, MacValue, guess};
-use crate::format::limits::{
-    HEADER_BYTES_MAX, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
-};
+use crate::format::limits::HEADER_BYTES_MAX;
 use crate::format::manifest::{
     Entry, MANIFEST_NAME, Manifest, ManifestError, Place,
 };
-use crate::format::tar::{self, safe_components};
+use crate::fsm::ahead::Verdict;
 use crate::fsm::cancel::Gate;
 use crate::fsm::restore::{
     At, Cause, Effect, End, Event, Failure, Member, Plan, Restore,
@@ -62,7 +65,8 @@ pub enum Goal<'o> {
     },
 }
 
-/// Told after every member: bytes read so far, and the member's name.
+/// Told often: bytes of the archive that are done with, and the member at
+/// hand. The bytes never go back; reading ahead of decoding counts half.
 pub type Progress<'o> = Box<dyn FnMut(u64, &[u8]) + 'o>;
 
 /// How an archive is to be read.
@@ -71,39 +75,159 @@ pub struct Options<'o> {
     pub passphrase: Zeroizing<Vec<u8>>,
     /// What is wanted.
     pub goal: Goal<'o>,
-    /// Leave a damaged file out and go on.
+    /// Leave a damaged file out and go on. Files are then put in place as
+    /// each is complete, even where a manifest could still refuse them.
     pub keep_going: bool,
     /// Refuse an archive whose header promises no manifest.
     pub require_manifest: bool,
+    /// Refuse a file that decodes to far more than `qubes.xml` announces
+    /// ([`DECODED_FACTOR`](crate::format::limits::DECODED_FACTOR)).
+    pub limit_decoded: bool,
     /// Who cancels sets it.
     pub gate: Arc<parking_lot::Mutex<Gate>>,
-    /// Told after every member: bytes read, and the file at hand.
+    /// Told often: bytes that are done with, and the member at hand.
     pub progress: Progress<'o>,
 }
 
-/// Reads the whole archive.
-///
-/// # Errors
-/// The first thing that is wrong. What the report would have said is lost
-/// then, except for files that are in place already.
-pub fn read(
-    source: impl Read,
-    options: Options<'_>,
-) -> Result<Report, ReadError> {
-    let mut reader = Reader::new(source, options)?;
-    let outcome = reader.run();
-    reader.stop();
-    outcome.map(|()| reader.report)
+impl<'o> Options<'o> {
+    /// Strict, with a gate of its own, and silent.
+    pub fn new(passphrase: Zeroizing<Vec<u8>>, goal: Goal<'o>) -> Self {
+        Self {
+            passphrase,
+            goal,
+            keep_going: false,
+            require_manifest: false,
+            limit_decoded: true,
+            gate: Arc::default(),
+            progress: Box::new(|_, _| {}),
+        }
+    }
 }
 
-struct Reader<'o, R> {
-    members: Members<R>,
+/// Reads the whole archive from a source that is read once, such as a pipe.
+///
+/// A manifest is the last thing in it: with one, and without `keep_going`,
+/// every file stays under a temporary name until it was compared. A source
+/// whose `read` blocks keeps this function from returning; one that knows
+/// better gives [`Interrupted`](std::io::ErrorKind::Interrupted) once the
+/// gate is not open any more.
+///
+/// ```
+/// use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
+///
+/// let options = Options::new(b"passphrase".to_vec().into(), Goal::Verify);
+/// // Two blocks of zeros: an archive of nothing, which is no backup.
+/// let refused = read([0; 1024].as_slice(), options);
+/// assert!(matches!(refused, Err(ReadError::Truncated { .. })));
+/// ```
+///
+/// # Errors
+/// The first thing that is wrong; [`read_into`] keeps the report then.
+pub fn read(
+    source: impl Read + Send,
+    options: Options<'_>,
+) -> Result<Report, ReadError> {
+    let mut report = Report::default();
+    read_into(source, options, &mut report)?;
+    Ok(report)
+}
+
+/// [`read`], and the report of how far it came even if it fails.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_into(
+    source: impl Read + Send,
+    options: Options<'_>,
+    report: &mut Report,
+) -> Result<(), ReadError> {
+    run(source, options, Bound::default(), report)
+}
+
+/// Reads an archive that can seek, from its first byte.
+///
+/// As [`read`], but a manifest is read first: names and sizes are compared
+/// with it before any data is read, and each chunk before it is used.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_seekable(
+    source: impl Read + Seek + Send,
+    options: Options<'_>,
+) -> Result<Report, ReadError> {
+    let mut report = Report::default();
+    read_seekable_into(source, options, &mut report)?;
+    Ok(report)
+}
+
+/// [`read_seekable`], and the report of how far it came even if it fails.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_seekable_into(
+    mut source: impl Read + Seek + Send,
+    options: Options<'_>,
+    report: &mut Report,
+) -> Result<(), ReadError> {
+    let mut bound = Bound::default();
+    // What a list says comes from `qubes.xml` alone.
+    if !matches!(options.goal, Goal::List) {
+        let (passphrase, gate) = (&options.passphrase, &options.gate);
+        match bound::first(&mut source, passphrase, gate) {
+            Ok(manifest) => bound.manifest = manifest,
+            Err(error) if options.keep_going => bound.refused = Some(error),
+            Err(error) => return Err(error),
+        }
+        let start = source.seek(SeekFrom::Start(0));
+        start.map_err(|cause| ReadError::Io { offset: 0, cause })?;
+    }
+    run(source, options, bound, report)
+}
+
+fn run<R: Read + Send>(
+    source: R,
+    options: Options<'_>,
+    bound: Bound,
+    report: &mut Report,
+) -> Result<(), ReadError> {
+    let passphrase = options.passphrase.clone();
+    let members = Members::new(source, Arc::clone(&options.gate));
+    let supply = Supply::new(members, &passphrase);
+    std::thread::scope(|scope| {
+        let mut reader = Reader::new(&supply, options, bound)?;
+        let started = match reader.options.goal {
+            // The first file is all that it wants: nothing is read ahead.
+            Goal::List => Ok(()),
+            _ => supply.start(scope),
+        };
+        let outcome = started.and_then(|()| reader.run());
+        reader.stop();
+        if outcome.is_err() && reader.hold {
+            reader.withhold();
+        }
+        *report = reader.report;
+        outcome
+    })
+}
+
+/// What is known of the manifest before the archive is read.
+#[derive(Default)]
+struct Bound {
+    /// It was read first, and names and sizes are as it says.
+    manifest: Option<Manifest>,
+    /// Why it cannot bind anything; the archive is read all the same.
+    refused: Option<ReadError>,
+}
+
+struct Reader<'r, 'o, R> {
+    supply: &'r Supply<'r, R>,
     options: Options<'o>,
     /// A member that was read before it was asked for.
-    ahead: Option<members::Member>,
-    /// Chunk at hand, and the member after it.
-    name: Vec<u8>,
-    data: Vec<u8>,
+    ahead: Option<Item>,
+    /// The chunk at hand, with its code.
+    item: Item,
+    /// That code, if it was not asked for yet.
+    code: Option<Vec<u8>>,
     last: Vec<u8>,
     mac: Vec<u8>,
     numbers: BTreeMap<Vec<u8>, u16>,
@@ -111,6 +235,9 @@ struct Reader<'o, R> {
     header: Option<Header>,
     place: Option<Place>,
     seen: Vec<Entry>,
+    bound: Bound,
+    /// Lines of the manifest that were passed.
+    listed: usize,
     manifest: Option<Manifest>,
     decoding: Option<Decoding<'o>>,
     document: bool,
@@ -125,8 +252,12 @@ struct Reader<'o, R> {
     found: bool,
 }
 
-impl<'o, R: Read> Reader<'o, R> {
-    fn new(source: R, mut options: Options<'o>) -> Result<Self, ReadError> {
+impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
+    fn new(
+        supply: &'r Supply<'r, R>,
+        mut options: Options<'o>,
+        bound: Bound,
+    ) -> Result<Self, ReadError> {
         let mut output = None;
         let stage = match &mut options.goal {
             Goal::Restore { target, .. } => Some(target.stage()?),
@@ -137,11 +268,11 @@ impl<'o, R: Read> Reader<'o, R> {
             Goal::List | Goal::Verify => None,
         };
         Ok(Self {
-            members: Members::new(source, Arc::clone(&options.gate)),
+            supply,
             options,
             ahead: None,
-            name: Vec::new(),
-            data: Vec::new(),
+            item: Item::default(),
+            code: None,
             last: Vec::new(),
             mac: Vec::new(),
             numbers: BTreeMap::new(),
@@ -149,6 +280,8 @@ impl<'o, R: Read> Reader<'o, R> {
             header: None,
             place: None,
             seen: Vec::new(),
+            bound,
+            listed: 0,
             manifest: None,
             decoding: None,
             document: false,
@@ -163,17 +296,17 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn run(&mut self) -> Result<(), ReadError> {
-        self.ahead = self.members.next()?;
+        self.ahead = self.supply.next(&mut || {})?;
         // A hint before the header is authentic: if it lies, the header's
         // code does not fit, and nothing is published anyway.
-        let first = self.ahead.as_ref().map(|(_, data)| data.as_slice());
         let promise = b"backup-manifest=";
-        let promised = first.is_some_and(|data| {
-            data.len() <= HEADER_BYTES_MAX
-                && data.windows(promise.len()).any(|text| text == promise)
+        let promised = self.ahead.as_ref().is_some_and(|item| {
+            item.data.len() <= HEADER_BYTES_MAX
+                && item.data.windows(promise.len()).any(|text| text == promise)
         });
         let restores = matches!(self.options.goal, Goal::Restore { .. });
-        self.hold = restores && promised;
+        let late = self.bound.manifest.is_none() && !self.options.keep_going;
+        self.hold = restores && promised && late;
         let mut machine = Restore::new(Plan {
             verify: !restores,
             keep_going: self.options.keep_going,
@@ -186,12 +319,14 @@ impl<'o, R: Read> Reader<'o, R> {
                 Continue(effect) => effect,
                 Break(end) => return self.end(end),
             };
-            let canceled = || self.options.gate.lock().is_canceled();
-            let event = if !effect.is_cleanup() && canceled() {
+            let event = if !effect.is_cleanup() && self.is_canceled() {
                 Event::Canceled
             } else {
                 match self.perform(effect) {
                     Ok(event) => event,
+                    Err(ReadError::Canceled) if !effect.is_cleanup() => {
+                        Event::Canceled
+                    }
                     Err(error) => self.failed(error),
                 }
             };
@@ -200,9 +335,14 @@ impl<'o, R: Read> Reader<'o, R> {
                 && self.document
                 && matches!(event, Event::Finished);
             if listed {
-                return Ok(());
+                let decided = self.options.gate.lock().decide();
+                return decided.map_err(|_| ReadError::Canceled);
             }
         }
+    }
+
+    fn is_canceled(&self) -> bool {
+        self.options.gate.lock().is_canceled()
     }
 
     fn perform(&mut self, effect: Effect) -> Result<Event, ReadError> {
@@ -214,20 +354,11 @@ impl<'o, R: Read> Reader<'o, R> {
                 // All digests are tried at once, at equal cost.
                 let found = *self
                     .guessed
-                    .get_or_insert_with(|| guess(key, &self.data, &text));
-                self.verdict(found.is_some() && found == digest_of(digest))
+                    .get_or_insert_with(|| guess(key, &self.item.data, &text));
+                verdict(found.is_some() && found == digest_of(digest))
             }
             Effect::Parse => self.parse()?,
-            Effect::Verify(_, digest) => {
-                let text = self.mac_text()?;
-                let mac = digest_of(digest).map(|digest| self.mac_of(digest));
-                let mac = mac.filter(|mac| mac.matches(text.value()));
-                let good = mac.is_some();
-                if let Some(mac) = mac {
-                    self.saw(&mac);
-                }
-                self.verdict(good)
-            }
+            Effect::Verify(..) => self.verify()?,
             Effect::Release(at, digest) => self.release(at, digest)?,
             Effect::Finish(file) => self.finish(file)?,
             Effect::Publish(file) => {
@@ -260,10 +391,6 @@ impl<'o, R: Read> Reader<'o, R> {
         })
     }
 
-    fn verdict(&self, good: bool) -> Event {
-        if good { Event::Good } else { Event::Bad }
-    }
-
     fn failed(&mut self, error: ReadError) -> Event {
         let number = self.failures.len() as u16;
         self.failures.push(Some(error));
@@ -271,39 +398,33 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn next(&mut self) -> Result<Event, ReadError> {
-        let member = match self.ahead.take() {
-            Some(member) => Some(member),
-            None => self.members.next()?,
+        let name = match self.code.take() {
+            Some(name) => name,
+            None => match self.read_on()? {
+                Some(name) => name,
+                None => {
+                    // Of what was read all the same, `bind` says it.
+                    if let Some(place) = self.place.take()
+                        && !self.options.keep_going
+                    {
+                        place.finish()?;
+                    }
+                    return Ok(Event::Ended);
+                }
+            },
         };
-        let Some((name, data)) = member else {
-            if let Some(place) = self.place.take() {
-                place.finish()?;
-            }
-            return Ok(Event::Ended);
-        };
-        self.report.archive_bytes = self.members.offset();
-        (self.options.progress)(self.members.offset(), &name);
         let parsed = chunk::Member::parse(&name)?;
         if let Some(place) = &mut self.place {
             place.accept(parsed)?;
         }
         self.last = name.clone();
         Ok(Event::Named(match parsed {
-            chunk::Member::Header => {
-                self.take(name, data);
-                Member::Header
-            }
+            chunk::Member::Header => Member::Header,
             chunk::Member::Chunk(chunk) => {
-                let at = self.number(chunk);
-                self.take(name.clone(), data);
-                at.map_or(Member::Other, Member::Chunk)
+                self.number(chunk).map_or(Member::Other, Member::Chunk)
             }
-            chunk::Member::HeaderMac => {
-                self.mac = data;
-                Member::HeaderMac
-            }
+            chunk::Member::HeaderMac => Member::HeaderMac,
             chunk::Member::ChunkMac(chunk) => {
-                self.mac = data;
                 let file = self.numbers.get(chunk.file()).copied();
                 let chunk = chunk.number();
                 file.map_or(Member::Other, |file| {
@@ -313,9 +434,33 @@ impl<'o, R: Read> Reader<'o, R> {
         }))
     }
 
-    fn take(&mut self, name: Vec<u8>, data: Vec<u8>) {
-        self.name = name;
-        self.data = data;
+    /// Takes the next member from the archive; its name.
+    fn read_on(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut item = match self.ahead.take() {
+            Some(item) => Some(item),
+            None => {
+                self.supply.free(&mut self.item)?;
+                let (supply, end) = (self.supply, self.item.end);
+                let (progress, name) =
+                    (&mut self.options.progress, &self.item.name);
+                let mut tick = || progress(halfway(supply.offset(), end), name);
+                supply.next(&mut tick)?
+            }
+        };
+        let Some(item) = &mut item else { return Ok(None) };
+        // A code alone is no chunk: what is at hand stays for the error.
+        if item.name.ends_with(chunk::MAC_SUFFIX) {
+            self.mac = item.data.to_vec();
+            return Ok(Some(std::mem::take(&mut item.name)));
+        }
+        self.item = std::mem::take(item);
+        if let Some((name, text)) = self.item.code.take() {
+            (self.code, self.mac) = (Some(name), text);
+        }
+        self.report.archive_bytes = self.item.end;
+        let bytes = halfway(self.supply.offset(), self.item.start);
+        (self.options.progress)(bytes, &self.item.name);
+        Ok(Some(self.item.name.clone()))
     }
 
     /// Files are numbered as their chunks appear; `qubes.xml` is 0.
@@ -345,7 +490,7 @@ impl<'o, R: Read> Reader<'o, R> {
 
     fn mac_text(&self) -> Result<MacText, ReadError> {
         MacText::parse(&self.mac).map_err(|cause| {
-            let name = shown(&[&self.name, &b".hmac"[..]].concat());
+            let name = shown(&[&self.item.name, chunk::MAC_SUFFIX].concat());
             ReadError::MacText { name, cause }
         })
     }
@@ -353,14 +498,47 @@ impl<'o, R: Read> Reader<'o, R> {
     /// The code of the member at hand, computed over what was read.
     fn mac_of(&self, digest: Digest) -> MacValue {
         let mut mac = Mac::new(digest, &self.options.passphrase);
-        mac.update(&self.data);
+        mac.update(&self.item.data);
         mac.finish()
+    }
+
+    /// The verdict on the chunk at hand, by its own code and, where that was
+    /// read first, by the manifest.
+    fn verify(&mut self) -> Result<Event, ReadError> {
+        self.mac_text()?;
+        if self.item.verdict != Some(Verdict::Good) {
+            return Ok(Event::Bad);
+        }
+        if let Some(value) = self.item.value.take() {
+            if let Err(error) = self.check(&value) {
+                // The machine says what a bad chunk costs; this is why.
+                self.failures.push(Some(error));
+                return Ok(Event::Bad);
+            }
+            self.saw(&value);
+        }
+        Ok(Event::Good)
+    }
+
+    /// Compares an authentic member with its line of the manifest.
+    fn check(&mut self, value: &MacValue) -> Result<(), ReadError> {
+        let Some(manifest) = &self.bound.manifest else { return Ok(()) };
+        let name = &self.item.name;
+        let left = manifest.entries().get(self.listed..).unwrap_or_default();
+        // Lines of a file that is lost are passed over. Without a line it is
+        // the manifest itself, or was not there when names were compared:
+        // the comparison of all of them will say that.
+        let Some(at) = left.iter().position(|entry| entry.name == *name) else {
+            return Ok(());
+        };
+        self.listed += at + 1;
+        left.get(at).map_or(Ok(()), |entry| Ok(entry.check_mac(value)?))
     }
 
     /// Remembers an authentic member, for the manifest: all but its own.
     fn saw(&mut self, mac: &MacValue) {
         let is_own = matches!(
-            chunk::Member::parse(&self.name),
+            chunk::Member::parse(&self.item.name),
             Ok(chunk::Member::Chunk(chunk)) if chunk.file() == MANIFEST_NAME
         );
         let header = self.header.as_ref();
@@ -369,13 +547,13 @@ impl<'o, R: Read> Reader<'o, R> {
         }
         self.seen.push(Entry {
             mac: mac.bytes().to_vec(),
-            size: self.data.len() as u64,
-            name: self.name.clone(),
+            size: self.item.size,
+            name: self.item.name.clone(),
         });
     }
 
     fn parse(&mut self) -> Result<Event, ReadError> {
-        let header = Header::parse(&self.data)?;
+        let header = Header::parse(&self.item.data)?;
         let named = Digest::ALL.iter().position(|d| *d == header.digest());
         // The list has a few entries.
         let named = named.unwrap_or_default() as u8;
@@ -387,6 +565,7 @@ impl<'o, R: Read> Reader<'o, R> {
             _ => {
                 let mac = self.mac_of(header.digest());
                 self.begin(header)?;
+                self.check(&mac)?;
                 self.saw(&mac);
             }
         }
@@ -409,6 +588,7 @@ impl<'o, R: Read> Reader<'o, R> {
             headerless: header.is_headerless(),
         };
         self.place = Some(Place::new(&header));
+        self.supply.begin(header.digest());
         self.header = Some(header);
         Ok(())
     }
@@ -420,7 +600,7 @@ impl<'o, R: Read> Reader<'o, R> {
     ) -> Result<Event, ReadError> {
         if let Some(digest) = artificial.and_then(digest_of) {
             // Without a header the first bytes say whether it is encrypted.
-            let salted = self.data.starts_with(b"Salted__");
+            let salted = self.item.data.starts_with(b"Salted__");
             let cipher = salted.then_some(Cipher::Aes256);
             self.begin(Header::artificial(digest, cipher, None)?)?;
         }
@@ -429,243 +609,39 @@ impl<'o, R: Read> Reader<'o, R> {
         }
         if let Some(file) = self.report.files.get_mut(usize::from(at.file)) {
             file.chunks += 1;
-            file.stored_bytes += self.data.len() as u64;
+            file.stored_bytes += self.item.size;
         }
-        if let Some(decoding) = &mut self.decoding {
-            let pushed = decoding.push(&self.data);
-            pushed.map_err(|error| self.inner(error))?;
+        let Some(mut decoding) = self.decoding.take() else {
+            return Ok(Event::Released);
+        };
+        let (mut done, name) = (self.item.start, &self.item.name);
+        let mut pushed = Ok(());
+        for piece in self.item.data.chunks(DECODE_BYTES) {
+            if self.is_canceled() {
+                pushed = Err(ReadError::Canceled);
+                break;
+            }
+            let piece_pushed = decoding.push(piece);
+            if let Err(error) = piece_pushed {
+                pushed = Err(self.inner(error));
+                break;
+            }
+            done = done.saturating_add(piece.len() as u64);
+            let bytes = halfway(self.supply.offset(), done);
+            (self.options.progress)(bytes, name);
         }
+        self.decoding = Some(decoding);
+        pushed?;
+        self.supply.free(&mut self.item)?;
         Ok(Event::Released)
     }
 
     fn inner(&self, error: DecodeError) -> ReadError {
         ReadError::Inner {
-            name: shown(&self.name),
-            offset: self.members.offset(),
+            name: shown(&self.item.name),
+            offset: self.item.end,
             cause: Box::new(error),
         }
-    }
-
-    /// The decoder of a file, or none if it is only authenticated.
-    fn start(&mut self, file: u16) -> Result<Option<Decoding<'o>>, ReadError> {
-        let Some(header) = &self.header else { return Ok(None) };
-        let name = match self.report.files.get(usize::from(file)) {
-            Some(file) => file.name.clone(),
-            None => return Ok(None),
-        };
-        let top = match safe_components(&name) {
-            Ok(top) => top.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>(),
-            Err(error) => return Err(self.inner(error.into())),
-        };
-        let cipher = header.cipher()?;
-        let filter = match (header.filter(), header.is_headerless()) {
-            (Some(name), _) => Some(Filter::by_name(name.as_bytes())?),
-            (None, false) => Some(Filter::None),
-            (None, true) => None,
-        };
-        let memory = |limit: usize| {
-            let sink = Sink::Memory(Memory::new(limit as u64));
-            let decoded = (limit as u64).saturating_mul(2);
-            let limits = tar::Limits {
-                decoded_bytes_max: decoded,
-                ..tar::Limits::INNER
-            };
-            (sink, limits)
-        };
-        let (sink, limits) = if file == 0 {
-            memory(STORE_BYTES_MAX)
-        } else if name == MANIFEST_NAME {
-            memory(MANIFEST_BYTES_MAX)
-        } else {
-            let state = self.state_of(&name);
-            if let Some(state) = state {
-                self.set(file, state);
-                return Ok(None);
-            }
-            (self.sink(file)?, tar::Limits::INNER)
-        };
-        let passphrase = &self.options.passphrase;
-        let decoding =
-            Decoding::new(cipher, filter, passphrase, limits, top, sink);
-        decoding.map(Some).map_err(|error| self.inner(error))
-    }
-
-    /// Why a file is not decoded at all, if it is not.
-    fn state_of(&self, name: &[u8]) -> Option<FileState> {
-        let qube = self.qube_of(name);
-        match &self.options.goal {
-            Goal::List => Some(FileState::LeftOut),
-            Goal::Verify | Goal::Cat { .. } => None,
-            Goal::Restore { .. } if qube.is_none() => Some(FileState::Unknown),
-            Goal::Restore { wanted, .. } => {
-                let is_wanted = wanted.is_empty()
-                    || wanted.iter().any(|wanted| {
-                        wanted.as_bytes() == name
-                            || qube.is_some_and(|qube| qube.name == *wanted)
-                    });
-                (!is_wanted).then_some(FileState::LeftOut)
-            }
-        }
-    }
-
-    fn qube_of(&self, name: &[u8]) -> Option<&Qube> {
-        let mut qubes = self.report.qubes.iter();
-        qubes.find(|qube| complete::belongs(name, qube))
-    }
-
-    fn sink(&mut self, file: u16) -> Result<Sink<'o>, ReadError> {
-        if let Some(stage) = &self.stage {
-            return Ok(Sink::Tree(stage.begin(u64::from(file))?, None));
-        }
-        let Goal::Cat { path, .. } = &self.options.goal else {
-            return Ok(Sink::Nothing);
-        };
-        let wanted = safe_components(path.as_bytes())
-            .map_err(|error| self.inner(error.into()))?;
-        let wanted = wanted.into_iter().map(<[u8]>::to_vec).collect();
-        // Given from file to file: one is decoded at a time.
-        Ok(match self.output.take() {
-            Some(output) => Sink::Output(OutputSink::new(wanted, output)),
-            None => Sink::Nothing,
-        })
-    }
-
-    fn finish(&mut self, file: u16) -> Result<Event, ReadError> {
-        let Some(decoding) = self.decoding.take() else {
-            self.ready.push((file, None));
-            return Ok(Event::Finished);
-        };
-        let (sink, decoded) =
-            decoding.finish().map_err(|error| self.inner(error))?;
-        if let Some(file) = self.report.files.get_mut(usize::from(file)) {
-            file.decoded_bytes = decoded;
-        }
-        self.set(file, FileState::Verified);
-        let mut staged = None;
-        match sink {
-            Sink::Memory(memory) if file == 0 => {
-                staged = self.stage_document(&memory)?;
-                self.announce(memory.content)?;
-                self.look_ahead()?;
-                self.document = true;
-            }
-            Sink::Memory(Memory { content, .. }) => {
-                if let Some(header) = &self.header {
-                    let passphrase = &self.options.passphrase;
-                    let manifest =
-                        Manifest::parse(&content, header, passphrase)?;
-                    self.manifest = Some(manifest);
-                }
-            }
-            Sink::Tree(tree, _) => staged = Some(tree),
-            Sink::Output(sink) => {
-                self.found |= sink.found;
-                self.output = Some(sink.output);
-            }
-            Sink::Nothing => {}
-        }
-        self.ready.push((file, staged));
-        Ok(Event::Finished)
-    }
-
-    /// Refuses, before anything is in place, what is there already of what
-    /// every qube has. Publishing looks again.
-    fn look_ahead(&self) -> Result<(), ReadError> {
-        let Goal::Restore { target, wanted } = &self.options.goal else {
-            return Ok(());
-        };
-        if target.overwrites() {
-            return Ok(());
-        }
-        let is_wanted =
-            |qube: &&Qube| wanted.is_empty() || wanted.contains(&qube.name);
-        let qubes = self.report.qubes.iter().filter(is_wanted);
-        let mut paths: Vec<String> = qubes
-            .flat_map(|qube| {
-                let files = complete::wanted(qube).iter();
-                files.map(|file| format!("{}{file}", qube.path))
-            })
-            .collect();
-        if wanted.is_empty() {
-            paths.push(String::from_utf8_lossy(STORE_NAME).into_owned());
-        }
-        for path in &paths {
-            let path = safe_components(path.as_bytes())
-                .map_err(|error| self.inner(error.into()))?;
-            if let Some(path) = target.preflight(&[path])?.pop() {
-                return Err(TreeError::Exists { path }.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The archive's `qubes.xml` as a file, where all is restored.
-    fn stage_document(
-        &self,
-        memory: &Memory,
-    ) -> Result<Option<Staged>, ReadError> {
-        let (Goal::Restore { wanted, .. }, Some(stage)) =
-            (&self.options.goal, &self.stage)
-        else {
-            return Ok(None);
-        };
-        let is_named = wanted.iter().any(|name| name.as_bytes() == STORE_NAME);
-        if !wanted.is_empty() && !is_named {
-            return Ok(None);
-        }
-        let size = memory.content.len() as u64;
-        let mut staged = stage.begin(0)?;
-        let mut file =
-            staged.file(&[STORE_NAME], size, memory.mode, memory.time)?;
-        file.write_at(0, &memory.content)?;
-        file.close()?;
-        staged.complete()?;
-        Ok(Some(staged))
-    }
-
-    /// What `qubes.xml` announces.
-    fn announce(&mut self, content: Vec<u8>) -> Result<(), ReadError> {
-        let limits = Limits { bytes_max: STORE_BYTES_MAX, ..Limits::default() };
-        let document = Document::parse(content, &limits)?;
-        self.report.qubes = complete::announced(&document);
-        Ok(())
-    }
-
-    fn publish(
-        &mut self,
-        file: u16,
-        staged: Option<Staged>,
-    ) -> Result<(), ReadError> {
-        let Some(staged) = staged else { return Ok(()) };
-        let name = self.report.files.get(usize::from(file));
-        let name = name.map(|file| file.name.clone()).unwrap_or_default();
-        let top =
-            safe_components(&name).map_err(|error| self.inner(error.into()))?;
-        staged.publish(&top, true)?;
-        self.set(file, FileState::Restored);
-        Ok(())
-    }
-
-    fn drop_file(&mut self, file: u16) -> Result<(), ReadError> {
-        self.set(file, FileState::Lost);
-        let name = self.report.files.get(usize::from(file));
-        let name = name.map_or_else(String::new, |file| shown(&file.name));
-        // Its own failure, if it has one: taken, so that no later end is
-        // explained by it.
-        let why = self.failures.iter_mut().find_map(Option::take);
-        let why = why.map_or_else(
-            || "its authentication code does not fit".to_owned(),
-            |error| error.to_string(),
-        );
-        self.report.omissions.push(format!("{name}: left out: {why}"));
-        self.ready.retain(|(ready, _)| *ready != file);
-        if let Some(decoding) = self.decoding.take()
-            && let Sink::Tree(staged, open) = decoding.into_sink()
-        {
-            drop(open);
-            staged.drop_it()?;
-        }
-        Ok(())
     }
 
     /// Compares what is complete with what was announced.
@@ -705,16 +681,38 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn bind(&mut self) -> Result<Event, ReadError> {
+        if let Some(error) = self.bound.refused.take() {
+            return Err(error);
+        }
         let promised = self.header.as_ref().and_then(|header| header.promise());
         match (promised, &self.manifest) {
             (Some(id), Some(manifest)) => {
-                manifest.compare(&self.seen)?;
-                self.report.binding = Binding::Bound(id);
+                let lost = |name: &[u8]| self.is_lost(name);
+                let of = manifest.entries().len();
+                let read = manifest.compare_but(&self.seen, lost)?;
+                self.report.binding = if read == of {
+                    Binding::Bound(id)
+                } else {
+                    Binding::Partly { id, read, of }
+                };
                 Ok(Event::Good)
             }
             (Some(_), None) => Err(ManifestError::Missing.into()),
             (None, _) => Ok(Event::Good),
         }
+    }
+
+    /// Whether a member is of a file that was lost.
+    fn is_lost(&self, name: &[u8]) -> bool {
+        let Ok(member) = chunk::Member::parse(name) else { return false };
+        let (chunk::Member::Chunk(chunk) | chunk::Member::ChunkMac(chunk)) =
+            member
+        else {
+            return false;
+        };
+        let file = self.numbers.get(chunk.file());
+        let file = file.and_then(|n| self.report.files.get(usize::from(*n)));
+        file.is_some_and(|file| file.state == FileState::Lost)
     }
 
     fn set(&mut self, file: u16, state: FileState) {
@@ -724,12 +722,24 @@ impl<'o, R: Read> Reader<'o, R> {
     }
 
     fn stop(&mut self) {
+        if let Err(error) = self.supply.stop() {
+            self.report.omissions.push(error.to_string());
+        }
         self.ready.clear();
         self.decoding = None;
         if let Some(stage) = self.stage.take()
             && let Err(error) = stage.remove()
         {
             self.report.omissions.push(error.to_string());
+        }
+    }
+
+    /// Says of what is whole that it did not get its name.
+    fn withhold(&mut self) {
+        for file in &mut self.report.files {
+            if file.state == FileState::Verified {
+                file.state = FileState::Withheld;
+            }
         }
     }
 
@@ -755,8 +765,13 @@ impl<'o, R: Read> Reader<'o, R> {
     /// The text behind a cause.
     fn error(&mut self, cause: Cause) -> ReadError {
         let last = shown(&self.last);
-        let first = self.failures.iter_mut().find_map(Option::take);
-        match (cause, first) {
+        let own = match cause {
+            Cause::Failed(Failure(number)) => {
+                self.failures.get_mut(usize::from(number))
+            }
+            _ => self.failures.iter_mut().find(|failure| failure.is_some()),
+        };
+        match (cause, own.and_then(Option::take)) {
             (Cause::Failed(_) | Cause::Missing, Some(error)) => error,
             (Cause::Truncated, _) => ReadError::Truncated {
                 after: if last.is_empty() { "nothing".into() } else { last },
@@ -764,20 +779,21 @@ impl<'o, R: Read> Reader<'o, R> {
             },
             (Cause::Sequence, _) => ReadError::Sequence {
                 found: last,
-                after: shown(&self.name),
+                after: shown(&self.item.name),
                 wanted: "a chunk's code, its next chunk, or a new file from \
                          000",
             },
             (Cause::Passphrase, _) => {
-                ReadError::Passphrase { name: shown(&self.name) }
+                ReadError::Passphrase { name: shown(&self.item.name) }
             }
             // The driver gives its own error for it: see `parse`.
             (Cause::Header, error) => error.unwrap_or_else(|| {
-                ReadError::Passphrase { name: shown(&self.name) }
+                ReadError::Passphrase { name: shown(&self.item.name) }
             }),
-            (Cause::Mac(_), _) => ReadError::Mac {
-                name: shown(&self.name),
-                offset: self.members.offset(),
+            (Cause::Mac(_), Some(error)) => error,
+            (Cause::Mac(_), None) => ReadError::Mac {
+                name: shown(&self.item.name),
+                offset: self.item.end,
             },
             (Cause::Binding, _) => ManifestError::Mac.into(),
             (Cause::Failed(_) | Cause::Missing, None) => {
@@ -788,6 +804,17 @@ impl<'o, R: Read> Reader<'o, R> {
 }
 
 const STORE_NAME: &[u8] = b"qubes.xml";
+/// Bytes that are decoded before a cancel is looked at again.
+const DECODE_BYTES: usize = 1 << 20;
+
+/// How far a reader is that has read `read` bytes and decoded `done`.
+fn halfway(read: u64, done: u64) -> u64 {
+    (read / 2).saturating_add(done / 2)
+}
+
+fn verdict(good: bool) -> Event {
+    if good { Event::Good } else { Event::Bad }
+}
 
 fn digest_of(number: u8) -> Option<Digest> {
     Digest::ALL.get(usize::from(number)).copied()

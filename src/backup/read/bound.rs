@@ -1,0 +1,164 @@
+//! The manifest, read before the archive is.
+//!
+//! Lives here: a walk over the headers of an archive that can seek, the
+//! manifest at its end, and the comparison of names and sizes. May not live
+//! here: any data but the header's and the manifest's.
+//! Source: MANIFEST.md, R5.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::files::in_memory;
+use super::{ReadError, shown};
+use crate::backup::decode::{DecodeError, Decoding, Sink};
+use crate::backup::members::{Block, Members};
+use crate::format::chunk::{HEADER_NAME, MAC_SUFFIX, Member};
+use crate::format::compression::Filter;
+use crate::format::header::Header;
+use crate::format::hmac::{Mac, MacText, guess};
+use crate::format::limits::MANIFEST_BYTES_MAX;
+use crate::format::manifest::{MANIFEST_NAME, Manifest, ManifestError, Place};
+use crate::format::tar::safe_components;
+use crate::fsm::cancel::Gate;
+
+/// The manifest of an archive whose header promises one, once every name and
+/// size in the archive is the one it lists. `None` if none is promised, or
+/// if the header is wrong: reading the archive says how.
+pub(super) fn first<R: Read + Seek>(
+    source: &mut R,
+    passphrase: &[u8],
+    gate: &Arc<Mutex<Gate>>,
+) -> Result<Option<Manifest>, ReadError> {
+    let failed = |cause| ReadError::Io { offset: 0, cause };
+    let length = source.seek(SeekFrom::End(0)).map_err(failed)?;
+    source.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let mut members = Members::new(source, Arc::clone(gate));
+    let Ok(Some((header, size))) = header(&mut members, passphrase) else {
+        return Ok(None);
+    };
+    let mut place = Place::new(&header);
+    let mut seen = vec![(HEADER_NAME.to_vec(), size)];
+    let mut names = 0;
+    let mut manifest = None;
+    while let Some(head) = members.head()? {
+        if gate.lock().is_canceled() {
+            return Err(ReadError::Canceled);
+        }
+        let member = Member::parse(&head.name)?;
+        if place.accept(member)? {
+            let mut data = Block::default();
+            members.data(&mut data)?;
+            match (member.mac(), &manifest) {
+                (Some(_), _) => manifest = Some((data, None)),
+                (None, Some(_)) => {
+                    let text = data.to_vec();
+                    manifest = manifest.map(|(data, _)| (data, Some(text)));
+                }
+                // A code without its manifest: the walk ends in `Missing`.
+                (None, None) => {}
+            }
+            continue;
+        }
+        members.pass(length)?;
+        if member.mac().is_some() {
+            // No manifest lists more, so no more need be kept.
+            names += head.name.len();
+            if names > MANIFEST_BYTES_MAX {
+                let (found, limit) = (names, MANIFEST_BYTES_MAX);
+                return Err(ManifestError::TooLarge { found, limit }.into());
+            }
+            seen.push((head.name, head.size));
+        }
+    }
+    place.finish()?;
+    let Some((data, text)) = manifest else {
+        return Err(ManifestError::Missing.into());
+    };
+    let offset = members.taken();
+    let manifest = open(&header, &data, text, passphrase, offset)?;
+    manifest.compare_headers(&seen)?;
+    Ok(Some(manifest))
+}
+
+/// The header, authentic, if it promises a manifest; and its size.
+fn header<R: Read>(
+    members: &mut Members<R>,
+    passphrase: &[u8],
+) -> Result<Option<(Header, u64)>, ReadError> {
+    let (mut data, mut text) = (Block::default(), Block::default());
+    for (block, is_mac) in [(&mut data, false), (&mut text, true)] {
+        let Some(head) = members.head()? else { return Ok(None) };
+        let is_header = match Member::parse(&head.name)? {
+            Member::Header => !is_mac,
+            Member::HeaderMac => is_mac,
+            Member::Chunk(_) | Member::ChunkMac(_) => false,
+        };
+        if !is_header {
+            return Ok(None);
+        }
+        members.data(block)?;
+    }
+    let Ok(text) = MacText::parse(&text) else { return Ok(None) };
+    let Some(digest) = guess(passphrase, &data, &text) else {
+        return Ok(None);
+    };
+    let header = Header::parse(&data)?;
+    header.check_digest(digest)?;
+    let size = data.len() as u64;
+    Ok(header.promise().is_some().then_some((header, size)))
+}
+
+/// Authenticates and decodes the manifest's one chunk.
+fn open(
+    header: &Header,
+    data: &[u8],
+    text: Option<Vec<u8>>,
+    passphrase: &[u8],
+    offset: u64,
+) -> Result<Manifest, ReadError> {
+    let name = [MANIFEST_NAME, b".000"].concat();
+    let Some(text) = text else {
+        return Err(ReadError::Truncated {
+            after: shown(&name),
+            wanted: "its authentication code",
+        });
+    };
+    let text = MacText::parse(&text).map_err(|cause| {
+        let name = shown(&[&name, MAC_SUFFIX].concat());
+        ReadError::MacText { name, cause }
+    })?;
+    let mut mac = Mac::new(header.digest(), passphrase);
+    mac.update(data);
+    if !mac.verify(&text) {
+        return Err(ReadError::Mac { name: shown(&name), offset });
+    }
+    let content = decode(header, data, passphrase).map_err(|cause| {
+        let (name, cause) = (shown(&name), Box::new(cause));
+        ReadError::Inner { name, offset, cause }
+    })?;
+    Ok(Manifest::parse(&content, header, passphrase)?)
+}
+
+fn decode(
+    header: &Header,
+    data: &[u8],
+    passphrase: &[u8],
+) -> Result<Vec<u8>, DecodeError> {
+    let filter = match header.filter() {
+        Some(name) => Filter::by_name(name.as_bytes())?,
+        None => Filter::None,
+    };
+    let (sink, limits) = in_memory(MANIFEST_BYTES_MAX);
+    let top = safe_components(MANIFEST_NAME)?;
+    let top = top.into_iter().map(<[u8]>::to_vec).collect();
+    let cipher = header.cipher()?;
+    let mut decoding =
+        Decoding::new(cipher, Some(filter), passphrase, limits, top, sink)?;
+    decoding.push(data)?;
+    match decoding.finish()? {
+        (Sink::Memory(memory), _) => Ok(memory.content),
+        _ => Err(DecodeError::NotOneFile),
+    }
+}

@@ -1,0 +1,258 @@
+//! What becomes of each file of an archive.
+//!
+//! Lives here: which are decoded, where to, how they get their names. May not
+//! live here: the order of things (`read`), system calls (`backup::tree`).
+
+use std::io::Read;
+
+use super::{Goal, ReadError, Reader, STORE_NAME, shown};
+use crate::backup::complete;
+use crate::backup::decode::{Decoding, Memory, OutputSink, Sink};
+use crate::backup::report::{FileState, Qube};
+use crate::backup::tree::{Staged, TreeError};
+use crate::format::compression::Filter;
+use crate::format::document::{Document, Limits};
+use crate::format::limits::{
+    DECODED_BYTES_MIN, DECODED_FACTOR, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
+};
+use crate::format::manifest::{MANIFEST_NAME, Manifest};
+use crate::format::tar::{self, safe_components};
+use crate::fsm::restore::Event;
+
+impl<'o, R: Read + Send> Reader<'_, 'o, R> {
+    /// The decoder of a file, or none if it is only authenticated.
+    pub(super) fn start(
+        &mut self,
+        file: u16,
+    ) -> Result<Option<Decoding<'o>>, ReadError> {
+        let Some(header) = &self.header else { return Ok(None) };
+        let name = match self.report.files.get(usize::from(file)) {
+            Some(file) => file.name.clone(),
+            None => return Ok(None),
+        };
+        let top = match safe_components(&name) {
+            Ok(top) => top.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>(),
+            Err(error) => return Err(self.inner(error.into())),
+        };
+        let cipher = header.cipher()?;
+        let filter = match (header.filter(), header.is_headerless()) {
+            (Some(name), _) => Some(Filter::by_name(name.as_bytes())?),
+            (None, false) => Some(Filter::None),
+            (None, true) => None,
+        };
+        let (sink, limits) = if file == 0 {
+            in_memory(STORE_BYTES_MAX)
+        } else if name == MANIFEST_NAME {
+            in_memory(MANIFEST_BYTES_MAX)
+        } else {
+            let state = self.state_of(&name);
+            if let Some(state) = state {
+                self.set(file, state);
+                return Ok(None);
+            }
+            (self.sink(file)?, self.limits(&name))
+        };
+        let passphrase = &self.options.passphrase;
+        let decoding =
+            Decoding::new(cipher, filter, passphrase, limits, top, sink);
+        decoding.map(Some).map_err(|error| self.inner(error))
+    }
+
+    /// How large a file may be once it is decoded.
+    fn limits(&self, name: &[u8]) -> tar::Limits {
+        let qube = self.qube_of(name).filter(|_| self.options.limit_decoded);
+        let bytes = qube.and_then(|qube| qube.bytes);
+        let announced = bytes.map_or(u64::MAX, |bytes| {
+            let many = bytes.saturating_mul(DECODED_FACTOR);
+            many.saturating_add(DECODED_BYTES_MIN)
+        });
+        let inner = tar::Limits::INNER;
+        let decoded_bytes_max = inner.decoded_bytes_max.min(announced);
+        tar::Limits { decoded_bytes_max, ..inner }
+    }
+
+    /// Why a file is not decoded at all, if it is not.
+    fn state_of(&self, name: &[u8]) -> Option<FileState> {
+        let qube = self.qube_of(name);
+        match &self.options.goal {
+            Goal::List => Some(FileState::LeftOut),
+            Goal::Verify | Goal::Cat { .. } => None,
+            Goal::Restore { .. } if qube.is_none() => Some(FileState::Unknown),
+            Goal::Restore { wanted, .. } => {
+                let is_wanted = wanted.is_empty()
+                    || wanted.iter().any(|wanted| {
+                        wanted.as_bytes() == name
+                            || qube.is_some_and(|qube| qube.name == *wanted)
+                    });
+                (!is_wanted).then_some(FileState::LeftOut)
+            }
+        }
+    }
+
+    pub(super) fn qube_of(&self, name: &[u8]) -> Option<&Qube> {
+        let mut qubes = self.report.qubes.iter();
+        qubes.find(|qube| complete::belongs(name, qube))
+    }
+
+    fn sink(&mut self, file: u16) -> Result<Sink<'o>, ReadError> {
+        if let Some(stage) = &self.stage {
+            return Ok(Sink::Tree(stage.begin(u64::from(file))?, None));
+        }
+        let Goal::Cat { path, .. } = &self.options.goal else {
+            return Ok(Sink::Nothing);
+        };
+        let wanted = safe_components(path.as_bytes())
+            .map_err(|error| self.inner(error.into()))?;
+        let wanted = wanted.into_iter().map(<[u8]>::to_vec).collect();
+        // Given from file to file: one is decoded at a time.
+        Ok(match self.output.take() {
+            Some(output) => Sink::Output(OutputSink::new(wanted, output)),
+            None => Sink::Nothing,
+        })
+    }
+
+    pub(super) fn finish(&mut self, file: u16) -> Result<Event, ReadError> {
+        let Some(decoding) = self.decoding.take() else {
+            self.ready.push((file, None));
+            return Ok(Event::Finished);
+        };
+        let (sink, decoded) =
+            decoding.finish().map_err(|error| self.inner(error))?;
+        if let Some(file) = self.report.files.get_mut(usize::from(file)) {
+            file.decoded_bytes = decoded;
+        }
+        self.set(file, FileState::Verified);
+        let mut staged = None;
+        match sink {
+            Sink::Memory(memory) if file == 0 => {
+                staged = self.stage_document(&memory)?;
+                self.announce(memory.content)?;
+                self.look_ahead()?;
+                self.document = true;
+            }
+            Sink::Memory(Memory { content, .. }) => {
+                if let Some(header) = &self.header {
+                    let passphrase = &self.options.passphrase;
+                    let manifest =
+                        Manifest::parse(&content, header, passphrase)?;
+                    self.manifest = Some(manifest);
+                }
+            }
+            Sink::Tree(tree, _) => staged = Some(tree),
+            Sink::Output(sink) => {
+                self.found |= sink.found;
+                self.output = Some(sink.output);
+            }
+            Sink::Nothing => {}
+        }
+        self.ready.push((file, staged));
+        Ok(Event::Finished)
+    }
+
+    /// Refuses, before anything is in place, what is there already of what
+    /// every qube has. Publishing looks again.
+    fn look_ahead(&self) -> Result<(), ReadError> {
+        let Goal::Restore { target, wanted } = &self.options.goal else {
+            return Ok(());
+        };
+        if target.overwrites() {
+            return Ok(());
+        }
+        let is_wanted =
+            |qube: &&Qube| wanted.is_empty() || wanted.contains(&qube.name);
+        let qubes = self.report.qubes.iter().filter(is_wanted);
+        let mut paths: Vec<String> = qubes
+            .flat_map(|qube| {
+                let files = complete::wanted(qube).iter();
+                files.map(|file| format!("{}{file}", qube.path))
+            })
+            .collect();
+        if wanted.is_empty() {
+            paths.push(String::from_utf8_lossy(STORE_NAME).into_owned());
+        }
+        for path in &paths {
+            let path = safe_components(path.as_bytes())
+                .map_err(|error| self.inner(error.into()))?;
+            if let Some(path) = target.preflight(&[path])?.pop() {
+                return Err(TreeError::Exists { path }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The archive's `qubes.xml` as a file, where all is restored.
+    fn stage_document(
+        &self,
+        memory: &Memory,
+    ) -> Result<Option<Staged>, ReadError> {
+        let (Goal::Restore { wanted, .. }, Some(stage)) =
+            (&self.options.goal, &self.stage)
+        else {
+            return Ok(None);
+        };
+        let is_named = wanted.iter().any(|name| name.as_bytes() == STORE_NAME);
+        if !wanted.is_empty() && !is_named {
+            return Ok(None);
+        }
+        let size = memory.content.len() as u64;
+        let mut staged = stage.begin(0)?;
+        let mut file =
+            staged.file(&[STORE_NAME], size, memory.mode, memory.time)?;
+        file.write_at(0, &memory.content)?;
+        file.close()?;
+        staged.complete()?;
+        Ok(Some(staged))
+    }
+
+    /// What `qubes.xml` announces.
+    fn announce(&mut self, content: Vec<u8>) -> Result<(), ReadError> {
+        let limits = Limits { bytes_max: STORE_BYTES_MAX, ..Limits::default() };
+        let document = Document::parse(content, &limits)?;
+        self.report.qubes = complete::announced(&document);
+        Ok(())
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        file: u16,
+        staged: Option<Staged>,
+    ) -> Result<(), ReadError> {
+        let Some(staged) = staged else { return Ok(()) };
+        let name = self.report.files.get(usize::from(file));
+        let name = name.map(|file| file.name.clone()).unwrap_or_default();
+        let top =
+            safe_components(&name).map_err(|error| self.inner(error.into()))?;
+        staged.publish(&top, true)?;
+        self.set(file, FileState::Restored);
+        Ok(())
+    }
+
+    pub(super) fn drop_file(&mut self, file: u16) -> Result<(), ReadError> {
+        self.set(file, FileState::Lost);
+        let name = self.report.files.get(usize::from(file));
+        let name = name.map_or_else(String::new, |file| shown(&file.name));
+        // Its own failure, if it has one: taken, so that no later end is
+        // explained by it.
+        let why = self.failures.iter_mut().find_map(Option::take);
+        let why = why.map_or_else(
+            || "its authentication code does not fit".to_owned(),
+            |error| error.to_string(),
+        );
+        self.report.omissions.push(format!("{name}: left out: {why}"));
+        self.ready.retain(|(ready, _)| *ready != file);
+        if let Some(decoding) = self.decoding.take()
+            && let Sink::Tree(staged, open) = decoding.into_sink()
+        {
+            drop(open);
+            staged.drop_it()?;
+        }
+        Ok(())
+    }
+}
+
+/// For one small file that is read into memory: where to, and how much.
+pub(super) fn in_memory<'o>(limit: usize) -> (Sink<'o>, tar::Limits) {
+    let sink = Sink::Memory(Memory::new(limit as u64));
+    let decoded_bytes_max = (limit as u64).saturating_mul(2);
+    (sink, tar::Limits { decoded_bytes_max, ..tar::Limits::INNER })
+}

@@ -1,0 +1,319 @@
+//! Members in the order of the archive, their codes computed ahead.
+//!
+//! Lives here: the threads that read and hash, one chunk each, and the memory
+//! that goes round. May not live here: what comes out when (`fsm::ahead`),
+//! what a member is for, decoding.
+//!
+//! One thread at a time reads, so that chunks come in the order of the
+//! archive; while it hashes, the next one reads. The reader of the archive
+//! decodes meanwhile. [`SLOTS`] counts every chunk in memory.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Scope;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::members::{Block, Head, Members};
+use super::refusal::ReadError;
+use crate::format::chunk;
+use crate::format::hmac::{Digest, Mac, MacText, MacValue};
+use crate::fsm::ahead::{Ahead, Event, Output, SourceEnd, Verdict};
+
+/// Chunks in memory: one is decoded while the next is read and hashed.
+const SLOTS: usize = 2;
+/// How often whoever waits for a chunk says how far it is.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A member, and its code if that stands right behind it.
+#[derive(Default)]
+pub(super) struct Item {
+    pub(super) name: Vec<u8>,
+    pub(super) data: Block,
+    /// Bytes of the data.
+    pub(super) size: u64,
+    /// Name and text of the member behind it, if that is a code.
+    pub(super) code: Option<(Vec<u8>, Vec<u8>)>,
+    /// The code computed over the data, once the digest is known.
+    pub(super) value: Option<MacValue>,
+    /// Whether that is the code in the text.
+    pub(super) verdict: Option<Verdict>,
+    /// Where in the archive its data begins, and where what follows does.
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Its slot.
+    slot: Option<u32>,
+}
+
+/// What the threads share.
+pub(super) struct Supply<'k, R> {
+    /// Whoever holds it reads.
+    source: Mutex<Source<R>>,
+    state: Mutex<State>,
+    changed: Condvar,
+    passphrase: &'k [u8],
+    offset: Arc<AtomicU64>,
+}
+
+struct Source<R> {
+    members: Members<R>,
+    /// What was read behind a member to see whether it is its code.
+    after: Option<Result<Option<Head>, ReadError>>,
+}
+
+struct State {
+    ahead: Ahead,
+    /// The digest of this archive; without it nothing is hashed.
+    digest: Option<Digest>,
+    /// There are threads that read ahead, once the digest is known.
+    threads: bool,
+    hashed: BTreeMap<u32, Item>,
+    spare: Vec<Block>,
+    failed: Option<ReadError>,
+    /// The source is over.
+    ended: bool,
+    /// Nothing is wanted any more.
+    stopped: bool,
+}
+
+impl<'k, R: std::io::Read + Send> Supply<'k, R> {
+    pub(super) fn new(members: Members<R>, passphrase: &'k [u8]) -> Self {
+        let offset = members.offset();
+        Self {
+            source: Mutex::new(Source { members, after: None }),
+            state: Mutex::new(State {
+                ahead: Ahead::new(SLOTS),
+                digest: None,
+                threads: false,
+                hashed: BTreeMap::new(),
+                spare: Vec::new(),
+                failed: None,
+                ended: false,
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+            passphrase,
+            offset,
+        }
+    }
+
+    /// Starts the threads; they wait for [`begin`](Self::begin).
+    pub(super) fn start<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<(), ReadError> {
+        self.state.lock().threads = true;
+        for _ in 0..SLOTS {
+            let thread = std::thread::Builder::new();
+            let started = thread.spawn_scoped(scope, || self.work());
+            started.map_err(|cause| ReadError::Io { offset: 0, cause })?;
+        }
+        Ok(())
+    }
+
+    /// The digest is known: from here on chunks are read and hashed ahead.
+    pub(super) fn begin(&self, digest: Digest) {
+        self.state.lock().digest = Some(digest);
+        self.changed.notify_all();
+    }
+
+    /// Bytes of the archive that were read so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    /// The next member. Before [`begin`](Self::begin), or without threads, it
+    /// is read here, and nothing but its code behind it. `tick` is called
+    /// while there is nothing yet.
+    pub(super) fn next(
+        &self,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Option<Item>, ReadError> {
+        let mut state = self.state.lock();
+        let digest = state.digest;
+        if digest.is_none() || !state.threads {
+            let block = state.spare.pop().unwrap_or_default();
+            drop(state);
+            let mut item = self.source.lock().item(block)?;
+            if let (Some(item), Some(digest)) = (&mut item, digest) {
+                item.verdict = Some(item.hash(digest, self.passphrase));
+            }
+            return Ok(item);
+        }
+        loop {
+            match state.ahead.output() {
+                Output::Verdict(number, verdict) => {
+                    state.step(Event::Take)?;
+                    let item = state.hashed.remove(&number);
+                    return Ok(item.map(|item| Item {
+                        verdict: Some(verdict),
+                        slot: Some(number),
+                        ..item
+                    }));
+                }
+                Output::End(SourceEnd::Clean) => return Ok(None),
+                Output::End(SourceEnd::Failed) => {
+                    let failed = state.failed.take();
+                    return Err(failed.unwrap_or(ReadError::Canceled));
+                }
+                Output::Waiting => {
+                    self.changed.wait_for(&mut state, TICK);
+                    MutexGuard::unlocked(&mut state, &mut *tick);
+                }
+            }
+        }
+    }
+
+    /// The member's data is not needed any more.
+    pub(super) fn free(&self, item: &mut Item) -> Result<(), ReadError> {
+        let Some(slot) = item.slot.take() else { return Ok(()) };
+        let mut state = self.state.lock();
+        state.spare.push(mem::take(&mut item.data));
+        if !state.stopped {
+            state.step(Event::Freed(slot))?;
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Nothing is wanted any more; what a thread reads now is its last.
+    pub(super) fn stop(&self) -> Result<(), ReadError> {
+        let mut state = self.state.lock();
+        let again = mem::replace(&mut state.stopped, true);
+        self.changed.notify_all();
+        if again { Ok(()) } else { state.step(Event::Stop) }
+    }
+
+    /// A thread: reads one chunk, hashes it, and so on.
+    fn work(&self) {
+        loop {
+            if !self.wait() {
+                return;
+            }
+            let mut source = self.source.lock();
+            // Another thread may have been faster.
+            let Some((number, digest, block)) = self.room() else { continue };
+            let mut item = match source.item(block) {
+                Ok(Some(item)) => item,
+                Ok(None) => return self.ended(SourceEnd::Clean, None),
+                Err(error) => {
+                    return self.ended(SourceEnd::Failed, Some(error));
+                }
+            };
+            if !self.tell(Event::Read(number)) {
+                return;
+            }
+            drop(source);
+            let verdict = item.hash(digest, self.passphrase);
+            let mut state = self.state.lock();
+            if !state.stopped {
+                state.hashed.insert(number, item);
+            }
+            drop(state);
+            // After the end it only gives back the slot.
+            self.tell(Event::Finished(number, verdict));
+        }
+    }
+
+    /// Waits until there may be room; nothing is wanted any more: `false`.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped || state.ended {
+                return false;
+            }
+            if state.digest.is_some() && state.ahead.wants().is_some() {
+                return true;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn room(&self) -> Option<(u32, Digest, Block)> {
+        let mut state = self.state.lock();
+        if state.stopped || state.ended {
+            return None;
+        }
+        let (number, digest) = (state.ahead.wants()?, state.digest?);
+        Some((number, digest, state.spare.pop().unwrap_or_default()))
+    }
+
+    fn ended(&self, end: SourceEnd, error: Option<ReadError>) {
+        let mut state = self.state.lock();
+        if !state.stopped {
+            (state.ended, state.failed) = (true, error);
+            drop(state);
+            self.tell(Event::Ended(end));
+        }
+    }
+
+    /// Whether the event was taken.
+    fn tell(&self, event: Event) -> bool {
+        let mut state = self.state.lock();
+        let is_late = state.stopped && !matches!(event, Event::Finished(..));
+        let told = if is_late { Ok(()) } else { state.step(event) };
+        let is_told = told.is_ok() && !is_late;
+        if let Err(error) = told {
+            state.failed = Some(error);
+        }
+        self.changed.notify_all();
+        is_told
+    }
+}
+
+impl State {
+    fn step(&mut self, event: Event) -> Result<(), ReadError> {
+        let ahead = mem::replace(&mut self.ahead, Ahead::new(SLOTS));
+        self.ahead = ahead.step(event)?;
+        Ok(())
+    }
+}
+
+impl<R: std::io::Read> Source<R> {
+    /// The next member, and its code if that is the member behind it.
+    fn item(&mut self, mut data: Block) -> Result<Option<Item>, ReadError> {
+        let head = match self.after.take() {
+            Some(head) => head,
+            None => self.members.head(),
+        };
+        let Some(Head { name, .. }) = head? else { return Ok(None) };
+        let start = self.members.taken();
+        self.members.data(&mut data)?;
+        let mut code = None;
+        if !name.ends_with(chunk::MAC_SUFFIX) {
+            match self.members.head() {
+                Ok(Some(head)) if head.name.ends_with(chunk::MAC_SUFFIX) => {
+                    let mut text = Block::default();
+                    match self.members.data(&mut text) {
+                        Ok(()) => code = Some((head.name, text.to_vec())),
+                        Err(error) => self.after = Some(Err(error)),
+                    }
+                }
+                // What is wrong behind a member comes after it.
+                after => self.after = Some(after),
+            }
+        }
+        let (size, end) = (data.len() as u64, self.members.taken());
+        Ok(Some(Item { name, data, size, code, start, end, ..Item::default() }))
+    }
+}
+
+impl Item {
+    /// Computes the code, and whether it is the one behind the member.
+    fn hash(&mut self, digest: Digest, passphrase: &[u8]) -> Verdict {
+        if self.name.ends_with(chunk::MAC_SUFFIX) {
+            return Verdict::Bad;
+        }
+        let mut mac = Mac::new(digest, passphrase);
+        mac.update(&self.data);
+        let value = mac.finish();
+        let text = self.code.as_ref().map(|(_, text)| MacText::parse(text));
+        let good =
+            matches!(text, Some(Ok(text)) if value.matches(text.value()));
+        self.value = Some(value);
+        if good { Verdict::Good } else { Verdict::Bad }
+    }
+}
