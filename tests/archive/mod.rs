@@ -1,6 +1,7 @@
-//! Writes archives of format 3 with tar, gzip, bzip2, xz and openssl, the
-//! programs that wrote the old ones, so that reading is not tested with a
-//! writer of ours.
+//! Writes archives of format 3 with tar, gzip, bzip2, xz, zstd and openssl,
+//! the programs that wrote the old ones, so that reading is not tested with a
+//! writer of ours. Only authentication codes may be made without openssl,
+//! where there are thousands ([`Codes::Here`]).
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
@@ -10,6 +11,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use qubes_fsm::format::hmac::{Digest, Mac};
 
 pub(crate) const PASSPHRASE: &str = "correct horse";
 
@@ -24,6 +27,20 @@ pub(crate) struct Form {
     pub(crate) inner: &'static str,
     pub(crate) sparse: &'static str,
     pub(crate) header: bool,
+    /// Size of the chunks of `qubes.xml`; some readers want it in one.
+    pub(crate) store_chunk: usize,
+    pub(crate) codes: Codes,
+    /// Whether the filter's output is filled up to 10,240 bytes, as tar does
+    /// when it writes to a named pipe, as the old writer let it.
+    pub(crate) padded: bool,
+}
+
+/// Who makes the authentication codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Codes {
+    Openssl,
+    /// This process, in the words of openssl before 3.
+    Here,
 }
 
 impl Default for Form {
@@ -36,6 +53,9 @@ impl Default for Form {
             inner: "gnu",
             sparse: "1.0",
             header: true,
+            store_chunk: usize::MAX,
+            codes: Codes::Openssl,
+            padded: true,
         }
     }
 }
@@ -113,8 +133,10 @@ pub(crate) fn source(directory: &Path) {
     );
 }
 
-/// Files of the archive: name, folder, what tar is told to pack.
-const FILES: [(&str, &str, &str); 5] = [
+/// A file of the archive: its name, the folder, what tar is told to pack.
+pub(crate) type Packed = (&'static str, &'static str, &'static str);
+
+const FILES: [Packed; 5] = [
     ("qubes.xml", ".", "qubes.xml"),
     ("vm5/private.img", "vm5", "private.img"),
     ("vm5/firewall.xml", "vm5", "firewall.xml"),
@@ -124,25 +146,43 @@ const FILES: [(&str, &str, &str); 5] = [
 
 /// Every member of an archive of the tree, in order, codes included.
 pub(crate) fn members(directory: &Path, form: Form) -> Vec<Member> {
+    members_of(directory, &FILES, form)
+}
+
+pub(crate) fn members_of(
+    directory: &Path,
+    files: &[Packed],
+    form: Form,
+) -> Vec<Member> {
     let mut members = Vec::new();
     if form.header {
         push(&mut members, "backup-header", header(form).into_bytes(), form);
     }
-    for (name, folder, packed) in FILES {
+    for &(name, folder, packed) in files {
         let stream = stream(&directory.join(folder), name, packed, form);
-        // `qubes.xml` is one chunk, as the readers want it.
-        let size = if name == "qubes.xml" { usize::MAX } else { form.chunk };
-        let mut chunks: Vec<&[u8]> = stream.chunks(size).collect();
-        // The old writer leaves an empty chunk behind full ones.
-        if stream.len().is_multiple_of(size) {
-            chunks.push(b"");
-        }
-        for (number, chunk) in chunks.into_iter().enumerate() {
-            let name = format!("{name}.{number:03}");
-            push(&mut members, &name, chunk.to_vec(), form);
-        }
+        push_stream(&mut members, name, &stream, form);
     }
     members
+}
+
+/// Cuts a stream in chunks, each with its code.
+pub(crate) fn push_stream(
+    members: &mut Vec<Member>,
+    name: &str,
+    stream: &[u8],
+    form: Form,
+) {
+    let is_store = name == "qubes.xml";
+    let size = if is_store { form.store_chunk } else { form.chunk };
+    let mut chunks: Vec<&[u8]> = stream.chunks(size).collect();
+    // The old writer leaves an empty chunk behind full ones.
+    if stream.len().is_multiple_of(size) {
+        chunks.push(b"");
+    }
+    for (number, chunk) in chunks.into_iter().enumerate() {
+        let name = format!("{name}.{number:03}");
+        push(members, &name, chunk.to_vec(), form);
+    }
 }
 
 pub(crate) fn header(form: Form) -> String {
@@ -167,7 +207,10 @@ pub(crate) fn push(
     data: Vec<u8>,
     form: Form,
 ) {
-    let mac = mac_text(&data, form.digest);
+    let mac = match form.codes {
+        Codes::Openssl => mac_text(&data, form.digest),
+        Codes::Here => mac_text_here(&data, form.digest),
+    };
     members.push((name.to_owned(), data));
     members.push((format!("{name}.hmac"), mac));
 }
@@ -175,6 +218,15 @@ pub(crate) fn push(
 pub(crate) fn mac_text(data: &[u8], digest: &str) -> Vec<u8> {
     let digest = format!("-{}", digest.to_lowercase());
     run("openssl", "openssl", &["dgst", &digest, "-hmac", PASSPHRASE], data)
+}
+
+fn mac_text_here(data: &[u8], digest: &str) -> Vec<u8> {
+    let digest = Digest::from_name(digest).unwrap();
+    let mut mac = Mac::new(digest, PASSPHRASE.as_bytes());
+    mac.update(data);
+    let bytes = mac.finish().bytes().to_vec();
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    format!("(stdin)= {hex}\n").into_bytes()
 }
 
 fn stream(folder: &Path, name: &str, packed: &str, form: Form) -> Vec<u8> {
@@ -191,25 +243,37 @@ fn stream(folder: &Path, name: &str, packed: &str, form: Form) -> Vec<u8> {
     }
     arguments.push(packed);
     let mut stream = run("tar", "tar", &arguments, b"");
-    stream = match form.filter {
-        None => stream,
-        Some("gzip") => run("gzip", "gzip", &["-c"], &stream),
-        Some("bzip2") => run("bzip2", "bzip2", &["-c"], &stream),
-        Some("xz") => run("xz", "xz-utils", &["-c"], &stream),
-        Some("zstd") => zstd::stream::encode_all(stream.as_slice(), 3).unwrap(),
-        Some(other) => panic!("no filter {other}"),
-    };
-    // What tar does when it writes to a named pipe, as the old writer let it.
-    if form.filter.is_some() {
-        stream.resize(stream.len().next_multiple_of(10_240), 0);
+    if let Some(filter) = form.filter {
+        stream = compress(filter, &stream);
+        if form.padded {
+            stream.resize(stream.len().next_multiple_of(10_240), 0);
+        }
     }
-    if form.encrypted {
-        let pass = format!("pass:{PASSPHRASE}");
-        let arguments =
-            ["enc", "-e", "-aes-256-cbc", "-md", "md5", "-pass", &pass];
-        stream = run("openssl", "openssl", &arguments, &stream);
+    if form.encrypted { encrypt(&stream) } else { stream }
+}
+
+/// By the program of that name, or by the one whose format it writes.
+fn compress(filter: &str, data: &[u8]) -> Vec<u8> {
+    match filter {
+        "gzip" | "pigz" => run("gzip", "gzip", &["-c"], data),
+        "bzip2" => run("bzip2", "bzip2", &["-c"], data),
+        // It compresses pieces, and writes one stream behind the other.
+        "pbzip2" => data
+            .chunks(40_000)
+            .flat_map(|piece| run("bzip2", "bzip2", &["-c"], piece))
+            .collect(),
+        "xz" => run("xz", "xz-utils", &["-c"], data),
+        "lzma" => run("xz", "xz-utils", &["--format=lzma", "-c"], data),
+        "zstd" => run("zstd", "zstd", &["-q", "-c"], data),
+        "zstdmt" => run("zstd", "zstd", &["-q", "-T0", "-c"], data),
+        other => panic!("no filter {other}"),
     }
-    stream
+}
+
+pub(crate) fn encrypt(data: &[u8]) -> Vec<u8> {
+    let pass = format!("pass:{PASSPHRASE}");
+    let arguments = ["enc", "-e", "-aes-256-cbc", "-md", "md5", "-pass", &pass];
+    run("openssl", "openssl", &arguments, data)
 }
 
 /// The outer archive: one tar per member, as the old writer left them.
@@ -239,5 +303,62 @@ pub(crate) fn outer(members: &[Member]) -> Vec<u8> {
         one.resize(padded, 0);
         archive.extend(one);
     }
+    archive
+}
+
+/// Whose outer archive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outer {
+    /// `tar -cO --posix` once for each member, as the old writer did it: a
+    /// header with times before each, zeros in the middle.
+    TarEach,
+    /// One tar of that `--format` with all members.
+    Tar(&'static str),
+    /// As [`outer`] makes it.
+    Plain,
+    /// One tar by hand, with 512 bytes for each header and no more.
+    Tight,
+}
+
+/// The outer archive, written by GNU tar where that is what is asked for.
+pub(crate) fn outer_by(members: &[Member], by: Outer) -> Vec<u8> {
+    match by {
+        Outer::Plain => return outer(members),
+        Outer::Tight => return tight(members),
+        Outer::TarEach | Outer::Tar(_) => {}
+    }
+    let stage = tempfile::tempdir().unwrap();
+    for (name, data) in members {
+        let path = stage.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, data).unwrap();
+    }
+    let folder = stage.path().to_str().unwrap();
+    let names = members.iter().map(|member| member.0.as_str());
+    if let Outer::Tar(format) = by {
+        let format = format!("--format={format}");
+        let mut arguments = vec!["-c", &format, "-f", "-", "-C", folder];
+        arguments.extend(names);
+        let mut archive = run("tar", "tar", &arguments, b"");
+        // More zeros than tar writes.
+        archive.resize(archive.len() + 30_720, 0);
+        return archive;
+    }
+    names
+        .flat_map(|name| {
+            let arguments = ["-cO", "--posix", "-f", "-", "-C", folder, name];
+            run("tar", "tar", &arguments, b"")
+        })
+        .collect()
+}
+
+fn tight(members: &[Member]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for member in members {
+        let one = outer(std::slice::from_ref(member));
+        let size = 512 + member.1.len().next_multiple_of(512);
+        archive.extend(&one[..size]);
+    }
+    archive.resize(archive.len() + 1024, 0);
     archive
 }
