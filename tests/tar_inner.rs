@@ -335,18 +335,75 @@ fn numbers_are_read_as_all_readers_do() {
 }
 
 #[test]
-fn an_owner_that_no_kernel_has_is_refused() {
-    for (owner, is_good) in [(u32::MAX as u64, true), (1 << 32, false)] {
-        let mut block = Raw::new(POSIX, b'0', b"f", 0).block();
-        block[108..116].copy_from_slice(&owner.to_be_bytes());
-        block[108] = 0x80;
-        block[148..156].fill(b' ');
-        let sum: u64 = block[..512].iter().map(|b| u64::from(*b)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let found = inner(&archive(&[block]));
-        let refused =
-            matches!(found, Err(TarError::Number { field: "uid", .. }));
-        assert_eq!((found.is_ok(), refused), (is_good, !is_good));
+fn a_mode_owner_or_device_that_no_kernel_has_is_refused() {
+    for (name, at) in [
+        ("mode", 100),
+        ("uid", 108),
+        ("gid", 116),
+        ("device major", 329),
+        ("device minor", 337),
+    ] {
+        for (number, is_good) in
+            [(u32::MAX.into(), true), (1 << 32, false), (-1, false)]
+        {
+            // tar-core wants digits for a device.
+            let is_good = is_good && !name.starts_with("device");
+            let mut block = Raw::new(POSIX, b'0', b"f", 0).block();
+            block[at..at + 8].copy_from_slice(&base256(number)[4..]);
+            block[at] = if number < 0 { 0xff } else { 0x80 };
+            seal(&mut block);
+            let found = inner(&archive(&[block]));
+            let refused = matches!(
+                found,
+                Err(TarError::Number { field, .. }) if field == name
+            );
+            let found = (found.is_ok(), refused);
+            assert_eq!(found, (is_good, !is_good), "{name}: {number}");
+        }
+    }
+}
+
+/// GNU tar goes by the path that counts, Python by the header's own.
+#[test]
+fn an_old_directory_that_is_a_file_is_refused() {
+    let pax = pax(&[(b"path", b"file")]);
+    for (kind, name, is_good) in [
+        (0, b"name/".as_slice(), false),
+        (0, b"name", true),
+        (b'0', b"name/", true),
+    ] {
+        let header = Raw::new(POSIX, kind, name, 0).block();
+        let bytes = archive(&[pax.clone(), header.clone()]);
+        let found = inner(&bytes).map(|members| members[0].path());
+        match is_good {
+            true => assert_eq!(found, Ok("file".to_owned())),
+            false => {
+                let text = found.unwrap_err().to_string();
+                assert!(text.contains("the name of a directory"), "{text}");
+            }
+        }
+    }
+}
+
+/// GNU tar takes any byte but 0 for a map that goes on, tar-core 1 alone.
+#[test]
+fn whether_a_sparse_map_goes_on_is_0_or_1() {
+    let segments: Vec<(u64, u64)> = (0..30).map(|i| (i << 10, 512)).collect();
+    let data = vec![1; 30 * 512];
+    let good = gnu_sparse(b"f", (29 << 10) + 512, &segments, &data);
+    assert_eq!((good[482], good[512 + 504]), (1, 1));
+    assert!(inner(&archive(std::slice::from_ref(&good))).is_ok());
+    for at in [482, 512 + 504, 1024 + 504] {
+        for flag in [2, b'/', 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] = flag;
+            seal(&mut bytes[..512]);
+            let error = inner(&archive(&[bytes])).unwrap_err().to_string();
+            assert!(
+                error.contains("neither at its end nor goes on"),
+                "{error}"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use core::mem;
 
 use super::error::{Place, TarError};
-use super::header::{Header, SIZE};
+use super::header::{Header, SIZE, is_extended};
 use super::member::{self, Body, Flag, Meta, Pending, long_name};
 use super::pax::Records;
 use super::sparse::{CONTINUATION_SLOTS, Map, MapText};
@@ -384,13 +384,13 @@ impl Decoder {
     ) -> Result<(State, Option<Event<'static>>), TarError> {
         let (slots, rest) = self.block.split_at(CONTINUATION_SLOTS);
         let has_ended = map.add_slots(slots, at)?;
-        match (has_ended, rest.first()) {
-            (_, Some(0)) => {
+        match (has_ended, is_extended(rest.first().copied(), at)?) {
+            (_, false) => {
                 let segments = map.complete(entry.stored_size, at)?;
                 Ok(start_data(entry, segments))
             }
-            (false, _) => Ok((State::Continuation { entry, map }, None)),
-            (true, _) => Err(TarError::Structure {
+            (false, true) => Ok((State::Continuation { entry, map }, None)),
+            (true, true) => Err(TarError::Structure {
                 at: at.clone(),
                 found: "a continuation of a sparse map that has ended",
                 expected: "none",

@@ -42,16 +42,16 @@ const LINK: Range<usize> = 157..257;
 const MAGIC: Range<usize> = 257..265;
 const PREFIX: Range<usize> = 345..500;
 const GNU_REST: Range<usize> = 345..512;
-const UID: Field = Field { name: "uid", range: 108..116 };
-const GID: Field = Field { name: "gid", range: 116..124 };
 const OTHERS: [Field; 6] = [
     MODE,
     MTIME,
-    UID,
-    GID,
-    Field { name: "device major", range: 329..337 },
-    Field { name: "device minor", range: 337..345 },
+    Field { name: "uid", range: 108..116 },
+    Field { name: "gid", range: 116..124 },
+    DEVICE_MAJOR,
+    DEVICE_MINOR,
 ];
+const DEVICE_MAJOR: Field = Field { name: "device major", range: 329..337 };
+const DEVICE_MINOR: Field = Field { name: "device minor", range: 337..345 };
 const GNU_SLOTS: Range<usize> = 386..482;
 const GNU_EXTENDED: usize = 482;
 pub(super) const GNU_REAL_SIZE: Field =
@@ -134,8 +134,8 @@ impl<'a> Header<'a> {
     }
 
     /// Whether a block with more segments follows.
-    pub(super) fn is_extended(self) -> bool {
-        self.bytes.get(GNU_EXTENDED).is_some_and(|byte| *byte != 0)
+    pub(super) fn is_extended(self, at: &Place) -> Result<bool, TarError> {
+        is_extended(self.bytes.get(GNU_EXTENDED).copied(), at)
     }
 
     /// A number that is not negative.
@@ -155,21 +155,35 @@ impl<'a> Header<'a> {
 
     /// Whether all numbers are numbers, used or not: Python takes a header
     /// for the end of the archive if they are not. GNU tar refuses an owner
-    /// or group that no kernel has.
+    /// or group that no kernel has, tar-core a device in base-256, even that
+    /// of a file.
     fn check_others(self, at: &Place) -> Result<(), TarError> {
         for field in &OTHERS {
             let number = self.signed(field, at)?;
-            let is_id = [UID.name, GID.name].contains(&field.name);
-            if is_id && u32::try_from(number).is_err() {
-                return Err(TarError::Number {
-                    at: at.clone(),
-                    field: field.name,
-                    found: quoted(number.to_string().as_bytes()),
-                    expected: "a number of 32 bits",
-                });
-            }
+            let is_device =
+                [DEVICE_MAJOR.name, DEVICE_MINOR.name].contains(&field.name);
+            let expected = if field.name == MTIME.name {
+                continue;
+            } else if u32::try_from(number).is_err() {
+                "a number of 32 bits"
+            } else if is_device && self.is_base256(field) {
+                "octal digits"
+            } else {
+                continue;
+            };
+            return Err(TarError::Number {
+                at: at.clone(),
+                field: field.name,
+                found: quoted(self.bytes(field.range.clone())),
+                expected,
+            });
         }
         Ok(())
+    }
+
+    fn is_base256(self, field: &Field) -> bool {
+        let bytes = self.bytes(field.range.clone());
+        bytes.first().is_some_and(|byte| *byte >= 0x80)
     }
 
     fn signed(self, field: &Field, at: &Place) -> Result<i64, TarError> {
@@ -184,6 +198,23 @@ impl<'a> Header<'a> {
 
     fn bytes(self, range: Range<usize>) -> &'a [u8] {
         self.bytes.get(range).unwrap_or_default()
+    }
+}
+
+/// The byte that says whether one more block of a sparse map follows. Any but
+/// 0 says so to GNU tar, 1 alone to tar-core; writers write 0 or 1.
+pub(super) fn is_extended(
+    untrusted_byte: Option<u8>,
+    at: &Place,
+) -> Result<bool, TarError> {
+    match untrusted_byte {
+        Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        _ => Err(TarError::Structure {
+            at: at.clone(),
+            found: "a sparse map that is neither at its end nor goes on",
+            expected: "0 or 1 behind its segments",
+        }),
     }
 }
 

@@ -239,6 +239,14 @@ fn check_combination(
     if flag != MemberFlag::File && pax.is_some_and(|p| p.sparse.is_some()) {
         return wrong("a PAX sparse map of no regular file", "none");
     }
+    let is_old_directory = header.kind() == 0 && header.path().ends_with(b"/");
+    if is_old_directory && pending.path().is_some() {
+        // GNU tar judges by the path that counts, Python by this one.
+        return wrong(
+            "a file of type NUL with the name of a directory",
+            "\"0\"",
+        );
+    }
     let twice = if pending.path.is_some() && pax.is_some() {
         "GNU long path and PAX header"
     } else if pending.link.is_some() && pax.is_some() {
@@ -303,7 +311,7 @@ fn gnu_map(
     let size = header.number(&GNU_REAL_SIZE, at)?;
     let mut map = Map::new(size, limits.segments_max);
     let has_ended = map.add_slots(header.slots(), at)?;
-    match (has_ended, header.is_extended()) {
+    match (has_ended, header.is_extended(at)?) {
         (_, false) => Ok((size, Layout::Complete(map))),
         (false, true) => Ok((size, Layout::Continued(map))),
         // GNU tar would not read that block, Python would.
