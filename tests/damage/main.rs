@@ -10,6 +10,10 @@
 
 #[macro_use]
 mod row;
+mod inner;
+mod manifest;
 mod order;
+mod outer;
 mod scene;
+mod texts;
 mod writer;

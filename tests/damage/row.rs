@@ -308,7 +308,8 @@ fn left_is(to: &Path, before: &Facts, want: Want) -> Vec<String> {
             return temporary.cloned().collect();
         }
     };
-    difference(&found, &expected(&files, before))
+    let wrong = difference(&found, &expected(&files, before));
+    if wrong.is_empty() { wrong } else { vec![wrong.join(", ")] }
 }
 
 /// The same as a user types it, through a pipe.
