@@ -10,6 +10,7 @@
 
 #[macro_use]
 mod row;
+mod cuts;
 mod inner;
 mod manifest;
 mod order;
