@@ -380,8 +380,7 @@ fn ciphers_and_filters() {
     let vague = LOST_AND_BOUND;
     check(&[
         stored("nothing at all", |_| Vec::new(), cipher!(Truncated, 15)),
-        stored("no salt", |inner| gzip(inner), cipher!(NoSalt, 13))
-            .bound_keep(vague),
+        stored("no salt", gzip, cipher!(NoSalt, 13)).bound_keep(vague),
         stored(
             "only a salt",
             |_| b"Salted__saltsalt".to_vec(),

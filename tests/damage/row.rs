@@ -155,14 +155,15 @@ impl Row {
     }
 
     fn wanted(&self, case: Case) -> Want {
-        let wants = self.wants.iter().filter(|(when, _)| when(case));
-        match wants.last().map_or(self.want, |(_, want)| *want) {
-            // Nothing is in place before the manifest was compared.
-            Want::Refused { is, pattern, exit, without, .. } if case.bound => {
-                Want::Refused { is, pattern, exit, left: 0, without }
-            }
-            other => other,
+        let mut wants = self.wants.iter().filter(|(when, _)| when(case));
+        let mut want = wants.next_back().map_or(self.want, |(_, want)| *want);
+        // Nothing is in place before the manifest was compared.
+        if let Want::Refused { left, .. } = &mut want
+            && case.bound
+        {
+            *left = 0;
         }
+        want
     }
 
     fn archive(&self, case: Case) -> Vec<u8> {
@@ -279,10 +280,7 @@ fn outcome_is(
         .filter(|file| file.state == FileState::Lost)
         .map(|file| file.name.as_slice())
         .collect();
-    let wanted = match want {
-        Want::Lost(files) => files,
-        _ => &[],
-    };
+    let wanted = if let Want::Lost(files) = want { files } else { &[] };
     let wanted: Vec<&[u8]> = wanted.iter().map(|f| f.as_bytes()).collect();
     if lost != wanted {
         wrong.push(format!("lost: {:?}", report.files));
