@@ -14,9 +14,7 @@ use crate::writer::{FILES, Made, Piece, Recipe, STORE, image, one};
 
 const IMAGE_LOST: Want = Want::Lost(&["vm5/private.img"]);
 
-/// A chunk that is lost was not compared, and so the manifest misses it:
-/// nothing is put in place, although the rest is whole.
-const LOST_AND_BOUND: Want =
+const NOT_LISTED: Want =
     refused!(ReadError::Manifest(ManifestError::MemberMissing { .. }), 15, 0);
 
 const OTHER_DATA: Want =
@@ -93,7 +91,7 @@ fn flips() {
             let name = format!("{} at {place}", member.name);
             let mut row = Row::done(name, flip, want);
             if let Some(file) = member.file.filter(|f| *f != "qubes.xml") {
-                row = row.keep(lost(file)).bound_keep(LOST_AND_BOUND);
+                row = row.keep(lost(file));
             }
             rows.push(row);
         }
@@ -154,7 +152,7 @@ fn chunks_and_files() {
     let sequence = |left| refused!(ReadError::Sequence { .. }, 15, left);
     let missing =
         |without| refused!(ReadError::Missing { .. }, 15, FILES.len(), without);
-    let not_listed = LOST_AND_BOUND;
+    let not_listed = NOT_LISTED;
     check(&[
         Row::done("first chunk", take("vm5/private.img.000"), sequence(0)),
         Row::done("middle chunk", take("vm5/private.img.001"), sequence(1)),
@@ -168,8 +166,7 @@ fn chunks_and_files() {
             13,
             1
         ))
-        .keep(IMAGE_LOST)
-        .bound_keep(not_listed),
+        .keep(IMAGE_LOST),
         Row::done("qubes.xml", take("qubes.xml"), sequence(0)),
         Row::done("last file", take("dom0-home"), missing(&["dom0-home/user"])),
         Row::done("template", take("vm7"), missing(&["vm7/."])),
@@ -250,7 +247,7 @@ fn renumbered_and_renamed() {
     let canonical =
         refused!(ReadError::Name(ChunkNameError::NotCanonical { .. }), 13, 1);
     let outside = |left| inner!(DecodeError::Outside { .. }, 13, left);
-    let not_listed = LOST_AND_BOUND;
+    let not_listed = NOT_LISTED;
     let [first, second, fourth] =
         ["vm5/private.img.000", "vm5/private.img.001", "vm5/private.img.003"];
     let firewall = "vm5/firewall.xml.000";
@@ -331,10 +328,6 @@ fn exchanged_and_from_other_backups() {
         row.bound(OTHER_DATA)
             .sealed(corrupt(1))
             .when(|case| case.sealed && case.keep_going, IMAGE_LOST)
-            .when(
-                |case| case.sealed && case.keep_going && case.bound,
-                OTHER_DATA,
-            )
     };
     check(&[
         exchange(
@@ -344,8 +337,7 @@ fn exchanged_and_from_other_backups() {
             inner!(DecodeError::Tar(TarError::Number { .. }), 13, 1),
         )
         .sealed(no_salt)
-        .keep(IMAGE_LOST)
-        .bound_keep(OTHER_DATA),
+        .keep(IMAGE_LOST),
         clear(exchange(
             "chunks of one file in the clear: cannot know",
             second,
@@ -414,7 +406,6 @@ fn exchanged_and_from_other_backups() {
             },
             inner!(DecodeError::Outside { .. }, 13, 1),
         )
-        .keep(Want::Lost(&["vm5/private.img", "vm6/private.img"]))
-        .bound_keep(OTHER_DATA),
+        .keep(Want::Lost(&["vm5/private.img", "vm6/private.img"])),
     ]);
 }

@@ -5,13 +5,10 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use parking_lot::Mutex;
 use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
 use qubes_fsm::backup::tree::{STAGE_PREFIX, Target};
-use qubes_fsm::fsm::cancel::Gate;
 use zeroize::Zeroizing;
 
 use crate::scene::{
@@ -42,6 +39,9 @@ pub(crate) enum Want {
         left: usize,
         /// But not these.
         without: &'static [&'static str],
+        /// `keep_going` has put files in place before it was known: they are
+        /// whole, but perhaps not those that were written.
+        late: bool,
     },
     /// Done, with omissions: all but these files are in place.
     Lost(&'static [&'static str]),
@@ -65,6 +65,7 @@ macro_rules! refused {
             exit: $exit,
             left: $left,
             without: $without,
+            late: false,
         }
     };
 }
@@ -81,6 +82,7 @@ macro_rules! inner {
             exit: $exit,
             left: $left,
             without: &[],
+            late: false,
         }
     };
 }
@@ -141,11 +143,18 @@ impl Row {
         self.when(|case| case.keep_going, want)
     }
 
+    /// With a manifest, where nothing else tells.
     pub(crate) fn bound(self, want: Want) -> Self {
-        self.when(|case| case.bound, want)
+        let tells = matches!(self.want, Want::Refused { .. });
+        let row = self.when(|case| case.bound && !case.keep_going, want);
+        if tells { row } else { row.late(want) }
     }
 
-    pub(crate) fn bound_keep(self, want: Want) -> Self {
+    /// With a manifest and `keep_going`: found out when files are in place.
+    pub(crate) fn late(self, mut want: Want) -> Self {
+        if let Want::Refused { late, .. } = &mut want {
+            *late = true;
+        }
         self.when(|case| case.bound && case.keep_going, want)
     }
 
@@ -157,9 +166,11 @@ impl Row {
     fn wanted(&self, case: Case) -> Want {
         let mut wants = self.wants.iter().filter(|(when, _)| when(case));
         let mut want = wants.next_back().map_or(self.want, |(_, want)| *want);
-        // Nothing is in place before the manifest was compared.
+        // Nothing is in place before the manifest was compared, unless
+        // `keep_going` puts there what is whole.
         if let Want::Refused { left, .. } = &mut want
             && case.bound
+            && !case.keep_going
         {
             *left = 0;
         }
@@ -188,14 +199,7 @@ const WAYS: [(&str, Way); 1] =
     [("pipe", |archive, options| read(archive, options))];
 
 pub(crate) fn options(goal: Goal<'_>) -> Options<'_> {
-    Options {
-        passphrase: Zeroizing::new(PASSPHRASE.to_vec()),
-        goal,
-        keep_going: false,
-        require_manifest: false,
-        gate: Arc::new(Mutex::new(Gate::default())),
-        progress: Box::new(|_, _| {}),
-    }
+    Options::new(Zeroizing::new(PASSPHRASE.to_vec()), goal)
 }
 
 /// Runs every row in every case that it has; says all that is wrong.
@@ -270,8 +274,14 @@ fn outcome_is(
         }
         (Ok(report), _) => report,
     };
-    let bound = matches!(report.binding, Binding::Bound(_));
-    if bound != case.bound {
+    let is_right = match report.binding {
+        Binding::NotBound => !case.bound,
+        Binding::Bound(_) => case.bound && !matches!(want, Want::Lost(_)),
+        Binding::Partly { read, of, .. } => {
+            case.bound && read < of && matches!(want, Want::Lost(_))
+        }
+    };
+    if !is_right {
         wrong.push(format!("{:?}", report.binding));
     }
     let lost: Vec<&[u8]> = report
@@ -295,16 +305,16 @@ fn outcome_is(
 fn left_is(to: &Path, before: &Facts, want: Want) -> Vec<String> {
     let found = facts(to);
     let files = match want {
+        Want::CannotKnow | Want::Refused { late: true, .. } => {
+            let temporary =
+                found.keys().filter(|name| name.contains(STAGE_PREFIX));
+            return temporary.cloned().collect();
+        }
         Want::Refused { left, without, .. } => {
             let first = FILES[..left].iter().copied();
             first.filter(|file| !without.contains(file)).collect()
         }
         Want::Lost(lost) | Want::Omits(lost) | Want::Whole(lost) => but(lost),
-        Want::CannotKnow => {
-            let temporary =
-                found.keys().filter(|name| name.contains(STAGE_PREFIX));
-            return temporary.cloned().collect();
-        }
     };
     let wrong = difference(&found, &expected(&files, before));
     if wrong.is_empty() { wrong } else { vec![wrong.join(", ")] }
