@@ -19,7 +19,13 @@ macro_rules! manifest {
 
 const IMAGE_LOST: Want = Want::Lost(&["vm5/private.img"]);
 
+/// Caught by names and sizes, or by the manifest itself.
 fn bound(name: &str, damage: fn(&mut Made), want: Want) -> Row {
+    at_chunk(name, damage, want).early()
+}
+
+/// Caught where the data is.
+fn at_chunk(name: &str, damage: fn(&mut Made), want: Want) -> Row {
     Row::done(name, damage, want).only(|case| case.bound).late(want)
 }
 
@@ -77,7 +83,7 @@ fn edited(name: &str, edit: fn(String) -> String, want: Want) -> Row {
         assert_ne!(before, after);
         made.replace_manifest(&with_mac(&after, &own_key()));
     };
-    Row::done(name, damage, want).only(|case| case.bound).late(want)
+    Row::done(name, damage, want).only(|case| case.bound).late(want).early()
 }
 
 /// The same, where the text itself is refused.
@@ -88,7 +94,7 @@ fn no_text(name: &str, edit: fn(String) -> String) -> Row {
 #[test]
 fn members_that_are_not_those_listed() {
     check(&[
-        bound(
+        at_chunk(
             "qubes.xml of another backup, changed",
             |made| {
                 let mut recipe = Recipe::new(made.sealed, true);
@@ -97,7 +103,7 @@ fn members_that_are_not_those_listed() {
             },
             manifest!(MemberDigest, 13),
         ),
-        bound(
+        at_chunk(
             "a whole file of another backup",
             |made| {
                 let other = other(made);
@@ -182,7 +188,7 @@ fn members_that_are_not_those_listed() {
             manifest!(MemberSize, 13),
         )
         .only(|case| case.bound && !case.sealed),
-        bound(
+        at_chunk(
             "a chunk changed and signed",
             |made| {
                 let at = made.at("vm5/private.img.001");
@@ -362,7 +368,7 @@ fn manifests_of_another_backup() {
             },
             manifest!(OtherBackup, 13),
         ),
-        bound(
+        at_chunk(
             "header and manifest",
             |made| {
                 let other = other(made);
@@ -389,7 +395,7 @@ fn texts_that_are_forged_or_edited() {
             made.replace_manifest(&text);
         };
         let row = Row::done(name, damage, want).only(|case| case.bound);
-        row.late(MANIFEST_LOST)
+        row.late(MANIFEST_LOST).early()
     }
     check(&[
         forged(

@@ -166,7 +166,8 @@ fn chunks_and_files() {
             13,
             1
         ))
-        .keep(IMAGE_LOST),
+        .keep(IMAGE_LOST)
+        .early(),
         Row::done("qubes.xml", take("qubes.xml"), sequence(0)),
         Row::done("last file", take("dom0-home"), missing(&["dom0-home/user"])),
         Row::done("template", take("vm7"), missing(&["vm7/."])),

@@ -2,11 +2,11 @@
 //! and the runs of it in every way of writing and reading.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::io::Write as _;
+use std::io::{Cursor, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
+use qubes_fsm::backup::read::{Goal, Options, ReadError, read, read_seekable};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
 use qubes_fsm::backup::tree::{STAGE_PREFIX, Target};
 use zeroize::Zeroizing;
@@ -105,12 +105,13 @@ pub(crate) struct Row {
     /// The last one that applies counts.
     wants: Vec<(When, Want)>,
     only: When,
+    early: bool,
 }
 
 impl Row {
     fn new(name: impl Into<String>, damage: Damage, want: Want) -> Self {
         let (name, wants) = (name.into(), Vec::new());
-        Self { name, damage, want, wants, only: |_| true }
+        Self { name, damage, want, wants, only: |_| true, early: false }
     }
 
     pub(crate) fn written(
@@ -158,6 +159,12 @@ impl Row {
         self.when(|case| case.bound && case.keep_going, want)
     }
 
+    /// Found out before any data is read, where the archive is a file that can
+    /// seek; without this it is found out before a wrong chunk is used.
+    pub(crate) fn early(self) -> Self {
+        Self { early: true, ..self }
+    }
+
     /// In no other case is this damage possible.
     pub(crate) fn only(self, only: When) -> Self {
         Self { only, ..self }
@@ -175,6 +182,20 @@ impl Row {
             *left = 0;
         }
         want
+    }
+
+    /// What may be left where the manifest is read first.
+    fn left_first(&self, want: Want) -> Left {
+        match want {
+            Want::Refused { .. } if self.early => Left::Nothing,
+            Want::Refused { .. } => Left::Whole,
+            // Names and sizes refuse it before a file can be lost.
+            Want::Lost(_) if self.early => Left::Whole,
+            Want::Lost(_)
+            | Want::Omits(_)
+            | Want::Whole(_)
+            | Want::CannotKnow => Left::As,
+        }
     }
 
     fn archive(&self, case: Case) -> Vec<u8> {
@@ -195,8 +216,10 @@ impl Row {
 
 /// Ways to read an archive. Reading from a file that can seek is one more.
 type Way = fn(&[u8], Options<'_>) -> Result<Report, ReadError>;
-const WAYS: [(&str, Way); 1] =
-    [("pipe", |archive, options| read(archive, options))];
+const WAYS: [(&str, Way); 2] = [
+    ("pipe", |archive, options| read(archive, options)),
+    ("file", |archive, options| read_seekable(Cursor::new(archive), options)),
+];
 
 pub(crate) fn options(goal: Goal<'_>) -> Options<'_> {
     Options::new(Zeroizing::new(PASSPHRASE.to_vec()), goal)
@@ -221,7 +244,10 @@ pub(crate) fn check(rows: &[Row]) {
             let archive = row.archive(case);
             let want = row.wanted(case);
             for (way, read) in WAYS {
-                let complaints = library(&archive, read, case, want);
+                let looks_first = way == "file" && case.bound;
+                let left =
+                    if looks_first { row.left_first(want) } else { Left::As };
+                let complaints = library(&archive, read, case, want, left);
                 let name = &row.name;
                 wrong.extend(complaints.into_iter().map(|complaint| {
                     format!("{name} ({way}, {case:?}): {complaint}")
@@ -239,7 +265,24 @@ pub(crate) fn check(rows: &[Row]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn library(archive: &[u8], read: Way, case: Case, want: Want) -> Vec<String> {
+/// What may be in the directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    /// Exactly what the row wants.
+    As,
+    /// Nothing: the manifest was read first.
+    Nothing,
+    /// Any whole files: each of their chunks was compared.
+    Whole,
+}
+
+fn library(
+    archive: &[u8],
+    read: Way,
+    case: Case,
+    want: Want,
+    left: Left,
+) -> Vec<String> {
     let to = directory();
     if case.occupied {
         occupy(to.path());
@@ -249,9 +292,56 @@ fn library(archive: &[u8], read: Way, case: Case, want: Want) -> Vec<String> {
     let goal = Goal::Restore { target, wanted: Vec::new() };
     let options = Options { keep_going: case.keep_going, ..options(goal) };
     let outcome = read(archive, options);
-    let mut wrong = outcome_is(&outcome, case, want);
-    wrong.extend(left_is(to.path(), &before, want));
+    if left == Left::As {
+        let mut wrong = outcome_is(&outcome, case, want);
+        wrong.extend(left_is(to.path(), &before, want));
+        return wrong;
+    }
+    let mut wrong = refused_first(&outcome, case, want);
+    let found = facts(to.path());
+    let all = expected(&FILES, &before);
+    let is_late = matches!(want, Want::Refused { late: true, .. });
+    if left == Left::Nothing && !case.keep_going {
+        wrong.extend(difference(&found, &before));
+    } else if case.keep_going && is_late {
+        wrong.extend(left_is(to.path(), &before, want));
+    } else {
+        let other =
+            found.iter().filter(|(name, it)| all.get(*name) != Some(it));
+        wrong.extend(other.map(|(name, _)| format!("not whole: {name}")));
+    }
     wrong
+}
+
+/// Reading the manifest first may name another error first, and with
+/// `keep_going` lose a file that is refused as a whole otherwise.
+fn refused_first(
+    outcome: &Result<Report, ReadError>,
+    case: Case,
+    want: Want,
+) -> Vec<String> {
+    let Want::Refused { is, pattern, .. } = want else {
+        return match outcome {
+            Err(ReadError::Manifest(_)) => Vec::new(),
+            outcome => outcome_is(outcome, case, want),
+        };
+    };
+    match outcome {
+        Err(error) if is(error) => Vec::new(),
+        Err(ReadError::Manifest(_)) => Vec::new(),
+        Err(ReadError::Inner { name, .. }) if name == "backup-manifest.000" => {
+            Vec::new()
+        }
+        Err(error) => vec![format!("{error}\n  {error:?}\n  not {pattern}")],
+        Ok(report)
+            if case.keep_going
+                && !report.omissions.is_empty()
+                && !matches!(report.binding, Binding::Bound(_)) =>
+        {
+            Vec::new()
+        }
+        Ok(report) => vec![format!("accepted: {report:?}, not {pattern}")],
+    }
 }
 
 fn outcome_is(
