@@ -95,9 +95,17 @@ fn the_list_names_every_model_and_every_check() {
         };
         assert!(out.lines().any(|line| named(&line)), "{}", protocol.name);
     }
-    assert!(out.contains("\ngolden  "));
+    for model in ["golden", "members", "ahead", "cancel", "restore", "verify"] {
+        assert!(out.contains(&format!("\n{model:8} ")), "{model}");
+    }
     let checks = out.split("default checks:\n").nth(1).unwrap();
-    assert_eq!(checks.lines().count(), 24);
+    let (checks, others) =
+        checks.split_once("\nchecks where the model is named:\n").unwrap();
+    assert_eq!(checks.lines().count(), 56);
+    assert_eq!(others.lines().count(), 41);
+    assert!(checks.contains("  members after 4 members explore\n"));
+    assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
+    assert!(others.contains("  restore files-twice 2x3, 3 edits, fault"));
     assert!(checks.contains("  lock shipped 4w+0r x1 explore\n"));
     assert!(checks.contains("  lock shipped 2w+0r x1 loom\n"));
     assert!(checks.contains("  lock 2013 2w+0r x1 kernel\n"));
@@ -225,8 +233,24 @@ fn what_is_not_there_is_refused_in_full() {
              processes and 1 to 3 saves, and only protocols that keep the \
              lock can save twice",
         ),
-        ("sock", 2, "model \"sock\": no such model; wanted lock or golden"),
+        (
+            "sock",
+            2,
+            "model \"sock\": no such model; wanted one of lock, golden, \
+             members, ahead, cancel, restore, verify",
+        ),
         ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
+        (
+            "verify --protocol nope",
+            2,
+            "verify \"nope\": no such protocol; wanted one of shipped, \
+             keep-going, hold, macs-only, any-end",
+        ),
+        (
+            "restore --readers 1",
+            2,
+            "--readers: restore has no such bound; wanted model lock",
+        ),
         (
             "--crash",
             14,
@@ -255,6 +279,154 @@ fn the_golden_model_is_counted() {
     assert_eq!(rows[0]["verdict"], "holds");
     let counts = [&rows[0]["states"], &rows[0]["edges"]];
     assert_eq!(counts.map(|n| n.as_u64().unwrap()), [1_399, 2_871]);
+}
+
+/// Every world of a phase, by name: what must hold does, what is done wrong
+/// is found, by the properties that it is known to violate and no others.
+#[test]
+fn the_phases_are_checked_by_name() {
+    let (code, rows) = rows("members ahead cancel restore verify");
+    assert_eq!((code, rows.len()), (0, 93));
+    let text = |row: &Value, field: &str| {
+        row[field].as_str().unwrap_or_default().to_owned()
+    };
+    let of = |model: &str, protocol: &str| -> Vec<_> {
+        let rows = rows
+            .iter()
+            .filter(|row| row["model"] == model && row["protocol"] == protocol);
+        rows.map(|row| {
+            let property = text(row, "property");
+            let short = property.split(' ').next().unwrap().to_owned();
+            (text(row, "bounds"), short, row["steps"].as_u64())
+        })
+        .collect()
+    };
+    let row = |bounds: &str, property: &str, steps| {
+        (bounds.to_owned(), property.to_owned(), steps)
+    };
+    assert_eq!(
+        of("members", "before"),
+        [row("4 members", "all", None), row("6 members", "all", None)]
+    );
+    assert_eq!(
+        of("members", "after-as-before"),
+        [row("4 members", "M3", Some(5)), row("4 members", "L", Some(8))]
+    );
+    assert_eq!(
+        of("ahead", "as-finished"),
+        [
+            row("2 slots, 4 chunks", "A1", Some(4)),
+            row("2 slots, 4 chunks", "A3", Some(4))
+        ]
+    );
+    assert_eq!(
+        of("cancel", "second-signals"),
+        [row("2 cancelers", "C4", Some(10))]
+    );
+    // Mutants that survive are said to.
+    assert_eq!(
+        of("cancel", "signal-later-by-pidfd"),
+        [row("1 canceler", "all", None)]
+    );
+    for row in &rows {
+        assert_eq!(row["coverage"], "exhaustive");
+        assert_eq!(row["expected"], true);
+        assert_eq!(row["trace"].is_null(), row["verdict"] == "holds");
+    }
+}
+
+/// One configuration of one machine; all it takes is its name.
+#[test]
+fn a_phase_is_picked_by_its_protocol() {
+    let (code, rows) = rows("restore --protocol unbound");
+    assert_eq!((code, rows.len()), (0, 2));
+    assert_eq!(rows[0]["property"], "R3 what is published was backed up");
+    assert_eq!(rows[0]["steps"], 21);
+    assert_eq!(rows[0]["bounds"], "2x2, 1 edit, fault, cancel");
+    let counts = [&rows[0]["states"], &rows[0]["edges"], &rows[0]["depth"]];
+    assert_eq!(counts.map(|n| n.as_u64().unwrap()), [2_963, 3_826, 35]);
+    let (code, rows) = self::rows("verify --protocol macs-only");
+    assert_eq!((code, rows.len()), (0, 2));
+    assert_eq!(rows[1]["property"], "R8 verified means decoded");
+    assert_eq!(rows[1]["steps"], 10);
+}
+
+/// The runs are in the JSON and, if asked for, in the text: what was done,
+/// by whom, and what it means.
+#[test]
+fn the_run_of_a_phase_is_shown_in_words() {
+    let arguments = "cancel --protocol record-dropped";
+    let (code, brief, err) = check(arguments);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(brief.starts_with("model "), "{brief}");
+    let left = "2 runs are not shown: -v shows them\n\
+                2 verdicts, each the one expected\n";
+    assert!(brief.ends_with(left), "{brief}");
+    let (_, text, _) = check(&format!("{arguments} -v"));
+    let wanted = "\
+cancel record-dropped (1 canceler, explore): C3 failed only by itself, violated in 10 steps
+
+     worker                         children                       canceler
+  1  look at the flag = unset
+  2  start child 1
+  3  register child 1 = ok
+  4                                                                cancel = accepted, kill(child 1, SIGTERM)
+  5                                 child 1 ends by a signal
+  6  wait for child 1 = ended by a signal
+  7  forget child 1
+  8  reap child 1
+  9  decide for failure = ok
+ 10  clean up
+     *** it ends: failed; a cancel was accepted
+     *** nothing failed by itself
+";
+    assert!(text.contains(wanted), "{text}");
+    assert!(!text.contains("not shown"), "{text}");
+    let (_, rows) = rows(arguments);
+    let names = serde_json::json!(["worker", "children", "canceler"]);
+    assert_eq!(rows[1]["columns"], names);
+    assert_eq!(
+        rows[1]["trace"][3]["text"],
+        "cancel = accepted, kill(child 1, SIGTERM)"
+    );
+    assert_eq!(rows[1]["trace"][3]["process"], 3);
+    // A run that goes on for ever says from where.
+    let (_, text, _) = check("members --protocol room-for-two -v");
+    let wanted = "
+  8  waits for room
+                                                    waits for a name
+                                                    *** and again from step 8, for ever
+";
+    assert!(text.contains(wanted), "{text}");
+    // An attacker has a column of its own.
+    let (_, text, _) = check("restore --protocol checksum -v");
+    let wanted = "
+  5                                                 puts chunk 0 of 'qubes.xml' of an older backup here
+     take the next member = chunk 0 of 'qubes.xml'
+";
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[test]
+fn the_phases_are_told_in_every_form() {
+    let arguments = "ahead --protocol bad-first";
+    for (format, wanted) in [
+        (
+            "junit",
+            "<testcase classname=\"ahead bad-first.explore\" \
+             name=\"2 slots, 4 chunks: A3 as if serial\"",
+        ),
+        ("html", "<td>A3 as if serial</td><td>violated in 4 steps</td>"),
+        ("html", "     source                         hashes"),
+        ("json", "\"columns\":[\"source\",\"hashes\",\"reader\"]"),
+    ] {
+        let (code, out, _) = check(&format!("{arguments} --format {format}"));
+        assert_eq!(code, 0, "{format}");
+        assert!(out.contains(wanted), "{format}: {out}");
+    }
+    let (code, rows) = rows(&format!("{arguments} --states-max 10"));
+    assert_eq!((code, rows.len()), (3, 1));
+    assert_eq!(rows[0]["verdict"], "undecided");
 }
 
 #[test]

@@ -15,10 +15,12 @@ use super::explore::{
 use super::golden::Golden;
 use super::interleave::{self, Bounds, Interleaved, interleave};
 use super::lock::{Call, S1, S1_STALE, S2, Sessions};
+use super::phases::words::{self, Words};
+use super::phases::{ENDS, Phase, World, rows as phase_rows};
 use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
-use super::{Coverage, Model};
+use super::{Coverage, Kind, Model};
 use crate::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
 };
@@ -34,6 +36,44 @@ pub enum Task {
     Kernel(Sessions),
     /// The model whose counts other checkers know.
     Golden(Golden),
+    /// The world of a machine of reading backups, in the explorer.
+    Phase(Phase),
+}
+
+impl Task {
+    /// The model, as the command line names it.
+    pub fn model(&self) -> &'static str {
+        match self {
+            Self::Explore(_) | Self::Loom(..) | Self::Kernel(_) => LOCK,
+            Self::Golden(_) => GOLDEN,
+            Self::Phase(phase) => phase.model,
+        }
+    }
+
+    /// What is run, in one line.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Explore(model) => store_title(model, "explore"),
+            Self::Loom(model, None) => store_title(model, "loom"),
+            Self::Loom(model, Some(n)) => {
+                store_title(model, &format!("loom, at most {n} preemptions"))
+            }
+            Self::Kernel(model) => store_title(model, "kernel"),
+            Self::Golden(golden) => {
+                let recheck = if golden.recheck { "" } else { " no recheck" };
+                format!("{GOLDEN}{recheck} {}w explore", golden.processes)
+            }
+            Self::Phase(Phase { model, protocol, world, .. }) => {
+                format!("{model} {protocol} {} explore", world.bounds())
+            }
+        }
+    }
+}
+
+fn store_title(model: &Sessions, engine: &str) -> String {
+    let Sessions { protocol, writers, readers, saves } = model;
+    let name = protocol.name;
+    format!("{LOCK} {name} {writers}w+{readers}r x{saves} {engine}")
 }
 
 /// How tasks are run.
@@ -48,6 +88,10 @@ pub struct Means {
     pub watch: fn(Progress),
 }
 
+/// The store's model, as the command line names it.
+pub const LOCK: &str = "lock";
+/// The model whose counts are known, as the command line names it.
+pub const GOLDEN: &str = "golden";
 /// First argument of a process that runs one model under loom.
 pub const LOOM: &str = "check-loom";
 /// First argument of a process that makes one column of a replay.
@@ -56,7 +100,7 @@ pub const REPLAY: &str = "check-replay";
 pub const PREEMPTIONS: usize = 2;
 
 /// The default list: history first, then what is shipped, then the check of
-/// the checker.
+/// the checker, then the phases of reading a backup.
 pub fn default_tasks() -> Vec<Task> {
     let mut tasks = Vec::new();
     let sessions = |protocol, writers, readers, saves| {
@@ -102,6 +146,8 @@ pub fn default_tasks() -> Vec<Task> {
     }
     tasks.push(Task::Golden(Golden { processes: 4, recheck: true }));
     tasks.push(Task::Golden(Golden { processes: 2, recheck: false }));
+    let phases = phase_rows::all().into_iter();
+    tasks.extend(phases.filter(|p| p.by_default).map(Task::Phase));
     tasks
 }
 
@@ -128,7 +174,7 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             let trace = |t: &Trace<Sessions>, property: &str| {
                 lasso(&model, t, property)
             };
-            rows(base, &report, violated(&model), trace)
+            rows(base, &report, violated(&model), false, trace)
         }
         Task::Loom(model, preemptions) => {
             vec![loom_row(&model, preemptions, means)]
@@ -139,25 +185,55 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             let report = explore_watched(&golden, means.limits, &mut watch);
             let protocol = if golden.recheck { "" } else { "no recheck" };
             let base = Row {
-                model: "golden".to_owned(),
+                model: GOLDEN.to_owned(),
                 protocol: protocol.to_owned(),
                 writers: golden.processes,
                 saves: 1,
+                bounds: format!("{}w", golden.processes),
                 engine: "explore".to_owned(),
                 ..Row::default()
             };
             let broken: &[&str] =
                 if golden.recheck { &[] } else { &["no lost update"] };
-            rows(base, &report, broken, |_, _| None)
+            rows(base, &report, broken, false, |_, _| None)
         }
+        Task::Phase(phase) => match phase.world {
+            World::Members(model) => phase_run(&phase, &model, means),
+            World::Ahead(model) => phase_run(&phase, &model, means),
+            World::Cancel(model) => phase_run(&phase, &model, means),
+            World::Reading(model) => phase_run(&phase, &model, means),
+        },
     }
 }
 
-/// The rows of a search: one per violated property, or one for all.
+/// The world of a phase; of a mutant only what is expected, or should be.
+fn phase_run<M: Words>(phase: &Phase, model: &M, means: &Means) -> Vec<Row> {
+    let mut watch = means.watch;
+    let report = explore_watched(model, means.limits, &mut watch);
+    let wrong = phase.mutant || !phase.violated.is_empty();
+    let base = Row {
+        model: phase.model.to_owned(),
+        protocol: phase.protocol.to_owned(),
+        bounds: phase.world.bounds(),
+        engine: "explore".to_owned(),
+        note: wrong.then(|| phase.about.to_owned()),
+        columns: model.columns(),
+        brief: true,
+        ..Row::default()
+    };
+    let trace = |run: &Trace<M>, property: &str| {
+        Some(words::lines(model, run, property))
+    };
+    rows(base, &report, phase.violated, phase.mutant, trace)
+}
+
+/// The rows of a search: one per violated property, or one for all. A mutant
+/// need not come where the twins are, and one that never ends may be stuck.
 fn rows<M: Model>(
     base: Row,
     report: &Report<M>,
     broken: &[&str],
+    mutant: bool,
     trace: impl Fn(&Trace<M>, &str) -> Option<Vec<super::trace::Line>>,
 ) -> Vec<Row> {
     let base = Row {
@@ -170,7 +246,11 @@ fn rows<M: Model>(
     };
     let mut rows = Vec::new();
     let mut undecided = false;
-    for (name, _, verdict) in &report.verdicts {
+    for (name, kind, verdict) in &report.verdicts {
+        let stuck = *name == NO_DEADLOCK && broken.contains(&ENDS);
+        if mutant && (*kind == Kind::Sometimes || stuck) {
+            continue;
+        }
         let wanted = broken.contains(name);
         let base = || Row { property: (*name).to_owned(), ..base.clone() };
         match verdict {
@@ -230,14 +310,26 @@ fn lasso(
 
 fn store_row(model: &Sessions, engine: &str) -> Row {
     Row {
-        model: "lock".to_owned(),
+        model: LOCK.to_owned(),
         protocol: model.protocol.name.to_owned(),
         writers: model.writers,
         readers: model.readers,
         saves: usize::from(model.saves),
+        bounds: store_bounds(model),
         engine: engine.to_owned(),
         ..Row::default()
     }
+}
+
+fn store_bounds(model: &Sessions) -> String {
+    let mut text = format!("{}w", model.writers);
+    if model.readers > 0 {
+        text.push_str(&format!("+{}r", model.readers));
+    }
+    if model.saves > 1 {
+        text.push_str(&format!(" x{}", model.saves));
+    }
+    text
 }
 
 /// A process's answer: its row as JSON on stdout.

@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::explore::Coverage;
-use super::trace::{Line, columns};
+use super::trace::{Line, columns, named_columns};
 
 /// One row of a report: the fields of `check --format json`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -23,6 +23,9 @@ pub struct Row {
     pub readers: usize,
     /// Saves of each writer.
     pub saves: usize,
+    /// How large the model is, in a few words: writers, readers and saves of
+    /// the store, or what the world of a phase has.
+    pub bounds: String,
     /// `explore`, `loom` or `kernel`.
     pub engine: String,
     /// Distinct states, where the engine counts them.
@@ -51,6 +54,12 @@ pub struct Row {
     pub note: Option<String>,
     /// The run that violates the property.
     pub trace: Option<Vec<Line>>,
+    /// Who has which column of the trace; none: P1, P2 and so on.
+    pub columns: Vec<String>,
+    /// The text shows the run only where all are asked for, or if it is not
+    /// expected.
+    #[serde(skip)]
+    pub brief: bool,
 }
 
 impl Coverage {
@@ -82,15 +91,14 @@ impl Row {
         format!("{}{protocol}", self.model)
     }
 
-    fn bounds_text(&self) -> String {
-        let mut text = format!("{}w", self.writers);
-        if self.readers > 0 {
-            let _ = write!(text, "+{}r", self.readers);
+    /// The run in its columns.
+    fn run(&self, width: usize) -> String {
+        let lines = self.trace.as_deref().unwrap_or_default();
+        if self.columns.is_empty() {
+            columns(lines, self.writers + self.readers, width)
+        } else {
+            named_columns(lines, &self.columns, width)
         }
-        if self.saves > 1 {
-            let _ = write!(text, " x{}", self.saves);
-        }
-        text
     }
 
     fn coverage_text(&self) -> String {
@@ -108,8 +116,14 @@ pub const VIOLATED: &str = "violated";
 /// The verdict of a search that was cut before it could say.
 pub const UNDECIDED: &str = "undecided";
 
-/// One line per row, columns aligned.
+/// One line per row, columns aligned; the phases have a block of their own.
 pub fn table(rows: &[Row]) -> String {
+    let blocks = rows.chunk_by(|row, next| row.brief == next.brief);
+    let blocks: Vec<_> = blocks.map(block).collect();
+    blocks.join("\n")
+}
+
+fn block(rows: &[Row]) -> String {
     let head = [
         "model", "bounds", "engine", "states", "edges", "depth", "time",
         "coverage", "property", "verdict", "",
@@ -124,7 +138,7 @@ pub fn table(rows: &[Row]) -> String {
         let mark = if row.expected { "" } else { "UNEXPECTED" };
         [
             row.title(),
-            row.bounds_text(),
+            row.bounds.clone(),
             row.engine.clone(),
             states,
             count(row.edges),
@@ -160,14 +174,20 @@ pub fn table(rows: &[Row]) -> String {
     out
 }
 
-/// Titles and traces of the rows that have one, then the table.
-pub fn text(rows: &[Row], width: usize) -> String {
+/// Titles and traces of the rows that have one, then the table. `all`: those
+/// of brief rows too.
+pub fn text(rows: &[Row], width: usize, all: bool) -> String {
     let mut out = String::new();
     let mut shown: Vec<&Row> = Vec::new();
+    let mut left = 0;
     for row in rows {
         // A run that another picture begins with needs no picture.
         let again = shown.iter().any(|other| begins_with(other, row));
         if row.trace.is_none() || (again && row.expected) {
+            continue;
+        }
+        if row.brief && row.expected && !all {
+            left += 1;
             continue;
         }
         picture(&mut out, row, rows, width);
@@ -176,9 +196,12 @@ pub fn text(rows: &[Row], width: usize) -> String {
     out.push_str(&table(rows));
     for row in rows {
         if let (None, Some(note)) = (&row.trace, &row.note) {
-            let (title, bounds) = (row.title(), row.bounds_text());
+            let (title, bounds) = (row.title(), &row.bounds);
             let _ = writeln!(out, "{title} {bounds} {}: {note}", row.engine);
         }
+    }
+    if left > 0 {
+        let _ = writeln!(out, "{left} runs are not shown: -v shows them");
     }
     out.push_str(&summary(rows));
     out
@@ -187,7 +210,7 @@ pub fn text(rows: &[Row], width: usize) -> String {
 /// Title, columns, and below them the other engines that found the same.
 fn picture(out: &mut String, row: &Row, rows: &[Row], width: usize) {
     let title = |row: &Row| {
-        let (title, bounds) = (row.title(), row.bounds_text());
+        let (title, bounds) = (row.title(), &row.bounds);
         format!(
             "{title} ({bounds}, {}): {}, {}",
             row.engine,
@@ -196,10 +219,9 @@ fn picture(out: &mut String, row: &Row, rows: &[Row], width: usize) {
         )
     };
     let _ = writeln!(out, "{}\n", title(row));
-    let lines = row.trace.as_deref().unwrap_or_default();
-    out.push_str(&columns(lines, row.writers + row.readers, width));
+    out.push_str(&row.run(width));
     let same = |other: &&Row| {
-        other.bounds_text() == row.bounds_text()
+        other.bounds == row.bounds
             && other.title() == row.title()
             && other.property == row.property
     };
@@ -214,7 +236,8 @@ fn picture(out: &mut String, row: &Row, rows: &[Row], width: usize) {
 /// Whether `other` shows `row`'s run already, as its beginning or in full.
 fn begins_with(other: &Row, row: &Row) -> bool {
     let found = row.engine == "loom" && other.property == row.property;
-    other.protocol == row.protocol
+    other.model == row.model
+        && other.protocol == row.protocol
         && (found || steps(other).starts_with(&steps(row)))
 }
 
@@ -257,7 +280,7 @@ pub fn junit(rows: &[Row]) -> String {
         rows.len()
     );
     for row in rows {
-        let name = format!("{}: {}", row.bounds_text(), row.property);
+        let name = format!("{}: {}", row.bounds, row.property);
         let _ = write!(
             out,
             "  <testcase classname=\"{}.{}\" name=\"{}\" time=\"{:.3}\">",
@@ -269,13 +292,11 @@ pub fn junit(rows: &[Row]) -> String {
         let verdict =
             format!("{}, {}", row.coverage_text(), row.verdict_text());
         if !row.expected {
-            let trace = row.trace.as_deref().unwrap_or_default();
-            let trace = columns(trace, row.writers + row.readers, 100);
             let _ = write!(
                 out,
                 "<failure message=\"{}\">{}</failure>",
                 escape(&verdict),
-                escape(&trace)
+                escape(&row.run(100))
             );
         } else if row.coverage == "cut" {
             let _ = write!(out, "<skipped message=\"{}\"/>", escape(&verdict));
@@ -309,7 +330,7 @@ pub fn html(rows: &[Row]) -> String {
         let class = if row.expected { "" } else { " class=\"unexpected\"" };
         let cells = [
             row.title(),
-            row.bounds_text(),
+            row.bounds.clone(),
             row.engine.clone(),
             count(row.states),
             count(row.edges),
@@ -328,16 +349,18 @@ pub fn html(rows: &[Row]) -> String {
     }
     out.push_str("</table>\n");
     for row in rows {
-        let Some(trace) = &row.trace else { continue };
+        if row.trace.is_none() {
+            continue;
+        }
         let _ = writeln!(
             out,
             "<h2>{} ({}, {}): {}, {}</h2>\n<pre>{}</pre>",
             escape(&row.title()),
-            row.bounds_text(),
+            escape(&row.bounds),
             row.engine,
             escape(&row.property),
             row.verdict_text(),
-            escape(&columns(trace, row.writers + row.readers, 100))
+            escape(&row.run(100))
         );
     }
     let _ = writeln!(out, "<p>{}</p>\n</html>", escape(summary(rows).trim()));

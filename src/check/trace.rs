@@ -68,12 +68,19 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
 /// The trace in columns: every process has one, `width` characters wide in
 /// all.
 pub fn columns(lines: &[Line], processes: usize, width: usize) -> String {
+    let names: Vec<String> = (1..=processes).map(|n| format!("P{n}")).collect();
+    named_columns(lines, &names, width)
+}
+
+/// The same with a name above each column.
+pub fn named_columns(lines: &[Line], names: &[String], width: usize) -> String {
     const NUMBER: usize = 5;
     const LEAST: usize = 24;
-    let column = (width.saturating_sub(NUMBER) / processes.max(1)).max(LEAST);
+    let column = width.saturating_sub(NUMBER) / names.len().max(1);
+    let column = column.max(LEAST);
     let mut out = " ".repeat(NUMBER);
-    for process in 1..=processes {
-        let _ = write!(out, "{:column$}", format!("P{process}"));
+    for name in names {
+        let _ = write!(out, "{name:column$}");
     }
     let mut out = format!("{}\n", out.trim_end());
     for line in lines {

@@ -16,7 +16,8 @@ use super::exit::{self, Failure};
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
-use crate::check::plan::{self, Means, Task};
+use crate::check::phases::rows as phase_rows;
+use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
 use crate::fsm::protocol::{NAMED, Protocol, SHIPPED};
 use crate::fsm::session::{Role, Session};
@@ -26,7 +27,7 @@ use crate::fsm::table::walk;
 pub(super) struct CheckArguments {
     /// Which models; all without. See --list.
     models: Vec<String>,
-    /// Which protocol of the store.
+    /// Which protocol of the store, or of the models that are named.
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
     /// How many processes save.
@@ -126,9 +127,6 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Columns of a report that goes to no terminal.
 const WIDTH: usize = 100;
 
-const LOCK: &str = "lock";
-const GOLDEN: &str = "golden";
-
 pub(super) fn run(
     arguments: &CheckArguments,
     talk: Talk,
@@ -175,7 +173,7 @@ pub(super) fn run(
         Format::Junit => report::junit(&rows),
         Format::Html => report::html(&rows),
         Format::Text | Format::Dot | Format::Mermaid => {
-            report::text(&rows, WIDTH)
+            report::text(&rows, WIDTH, talk.verbose > 0)
         }
     };
     write(arguments, &text)?;
@@ -203,7 +201,7 @@ fn run_all(tasks: &[Task], means: &Means, talk: Talk) -> Vec<Row> {
         let tasks = tasks.iter().enumerate();
         let tasks = tasks.filter(|(_, task)| is_loom(task) == loom);
         let rows = tasks.map(|(number, task)| {
-            talk.detail(&format!("{task:?}"));
+            talk.detail(&task.title());
             (number, plan::run(*task, means))
         });
         rows.collect::<Vec<_>>()
@@ -230,10 +228,12 @@ fn exit_code(rows: &[Row]) -> u8 {
 }
 
 fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
+    let models = models();
     for model in &arguments.models {
-        if ![LOCK, GOLDEN].contains(&model.as_str()) {
+        if !models.contains(&model.as_str()) {
             return Err(Failure::usage(&format!(
-                "model {model:?}: no such model; wanted {LOCK} or {GOLDEN}"
+                "model {model:?}: no such model; wanted one of {}",
+                models.join(", ")
             )));
         }
     }
@@ -241,24 +241,88 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         arguments.models.is_empty()
             || arguments.models.iter().any(|model| model == name)
     };
-    let special = arguments.protocol.is_some()
-        || arguments.writers.is_some()
-        || arguments.readers.is_some()
-        || arguments.saves.is_some()
-        || arguments.engine.is_some()
-        || arguments.preemptions.is_some()
-        || arguments.replay.is_some();
-    if !special {
+    let of_store = [
+        ("--writers", arguments.writers.is_some()),
+        ("--readers", arguments.readers.is_some()),
+        ("--saves", arguments.saves.is_some()),
+        ("--engine", arguments.engine.is_some()),
+        ("--preemptions", arguments.preemptions.is_some()),
+        ("--replay", arguments.replay.is_some()),
+    ];
+    let of_store = of_store.into_iter().find(|(_, given)| *given);
+    if of_store.is_none() && arguments.protocol.is_none() {
         let tasks = plan::default_tasks().into_iter();
-        let tasks = tasks.filter(|task| match task {
-            Task::Golden(_) => named(GOLDEN),
-            Task::Explore(_) | Task::Loom(..) | Task::Kernel(_) => named(LOCK),
+        let tasks = tasks.filter(|task| !is_phase(task) && named(task.model()));
+        let mut tasks: Vec<_> = tasks.collect();
+        // Who names a phase wants all of it, the mutants too.
+        let phases = phase_rows::all().into_iter().filter(|phase| {
+            named(phase.model)
+                && (phase.by_default || !arguments.models.is_empty())
         });
-        return Ok(tasks.collect());
+        tasks.extend(phases.map(Task::Phase));
+        return Ok(tasks);
     }
-    if !named(LOCK) {
-        return golden_task(arguments);
+    let mut tasks = Vec::new();
+    for model in &arguments.models {
+        if [LOCK, GOLDEN].contains(&model.as_str()) {
+            continue;
+        }
+        if let Some((flag, _)) = of_store {
+            return Err(Failure::usage(&format!(
+                "{flag}: {model} has no such bound; wanted model {LOCK}"
+            )));
+        }
+        tasks.extend(phase_tasks(model, arguments.protocol.as_deref())?);
     }
+    if named(LOCK) {
+        let mut store = store_tasks(arguments)?;
+        store.append(&mut tasks);
+        tasks = store;
+    } else if named(GOLDEN) {
+        tasks.extend(golden_task(arguments)?);
+    }
+    Ok(tasks)
+}
+
+/// The models there are, in the order of the default list.
+fn models() -> Vec<&'static str> {
+    let mut models = vec![LOCK, GOLDEN];
+    for phase in phase_rows::all() {
+        if !models.contains(&phase.model) {
+            models.push(phase.model);
+        }
+    }
+    models
+}
+
+fn is_phase(task: &Task) -> bool {
+    matches!(task, Task::Phase(_))
+}
+
+/// The worlds of a phase, of this protocol if one is named.
+fn phase_tasks(
+    model: &str,
+    protocol: Option<&str>,
+) -> Result<Vec<Task>, Failure> {
+    let phases = phase_rows::all().into_iter();
+    let phases: Vec<_> = phases.filter(|p| p.model == model).collect();
+    let wanted = phases
+        .iter()
+        .filter(|phase| protocol.is_none_or(|name| phase.protocol == name));
+    let tasks: Vec<_> = wanted.copied().map(Task::Phase).collect();
+    if !tasks.is_empty() {
+        return Ok(tasks);
+    }
+    let mut names: Vec<_> = phases.iter().map(|p| p.protocol).collect();
+    names.dedup();
+    Err(Failure::usage(&format!(
+        "{model} {:?}: no such protocol; wanted one of {}",
+        protocol.unwrap_or_default(),
+        names.join(", ")
+    )))
+}
+
+fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     let protocols = match &arguments.protocol {
         Some(name) => vec![protocol(name)?],
         None => NAMED.to_vec(),
@@ -309,39 +373,34 @@ fn protocol(name: &str) -> Result<Protocol, Failure> {
 
 fn list() -> String {
     let mut text = String::from(
-        "model   protocols\n\
-         lock    2013       no comparison after the lock: loses updates\n\
-        \x20       2014       compares after the lock\n\
-        \x20       2016       compares before the lock, keeps a descriptor \
+        "model    protocols\n\
+         lock     2013       no comparison after the lock: loses updates\n\
+        \x20        2014       compares after the lock\n\
+        \x20        2016       compares before the lock, keeps a descriptor \
          without a lock: loses updates\n\
-        \x20       shipped    ours: spec/lock.md\n\
-        \x20       lock-file  a separate lock file\n\
-         golden  the coarse model that other checkers have counted\n\n\
-         default checks:\n",
+        \x20        shipped    ours: spec/lock.md\n\
+        \x20        lock-file  a separate lock file\n\
+         golden   the coarse model that other checkers have counted\n",
     );
+    let phases = phase_rows::all();
+    let mut last = ("", "");
+    for phase in &phases {
+        let model = if phase.model == last.0 { "" } else { phase.model };
+        if (phase.model, phase.protocol) != last {
+            let (protocol, about) = (phase.protocol, phase.about);
+            text.push_str(&format!("{model:8} {protocol}: {about}\n"));
+        }
+        last = (phase.model, phase.protocol);
+    }
+    text.push_str("\ndefault checks:\n");
     for task in plan::default_tasks() {
-        let line = match task {
-            Task::Explore(model) => title(&model, "explore"),
-            Task::Loom(model, None) => title(&model, "loom"),
-            Task::Loom(model, Some(n)) => {
-                title(&model, &format!("loom, at most {n} preemptions"))
-            }
-            Task::Kernel(model) => title(&model, "kernel"),
-            Task::Golden(golden) => {
-                let recheck = if golden.recheck { "" } else { " no recheck" };
-                format!("golden{recheck} {}w explore", golden.processes)
-            }
-        };
-        text.push_str("  ");
-        text.push_str(&line);
-        text.push('\n');
+        text.push_str(&format!("  {}\n", task.title()));
+    }
+    text.push_str("\nchecks where the model is named:\n");
+    for phase in phases.into_iter().filter(|phase| !phase.by_default) {
+        text.push_str(&format!("  {}\n", Task::Phase(phase).title()));
     }
     text
-}
-
-fn title(model: &Sessions, engine: &str) -> String {
-    let Sessions { protocol, writers, readers, saves } = model;
-    format!("lock {} {writers}w+{readers}r x{saves} {engine}", protocol.name)
 }
 
 /// The table of a whole session, as a picture.

@@ -133,7 +133,7 @@ impl Pool {
 }
 
 /// Name of A1.
-pub const A1: &str = "A1 in the order of the archive, each once";
+pub const A1: &str = "A1 in order, each once";
 /// Name of A2.
 pub const A2: &str = "A2 no more chunks than slots";
 /// Name of A3.

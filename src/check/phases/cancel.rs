@@ -422,13 +422,13 @@ fn running(gate: &Gate) -> u8 {
 }
 
 /// Name of C1.
-pub const C1: &str = "C1 canceled iff a cancel was accepted";
+pub const C1: &str = "C1 canceled iff accepted";
 /// Name of C2.
 pub const C2: &str = "C2 at an end no child is left";
 /// Name of C3.
-pub const C3: &str = "C3 failed only if something failed by itself";
+pub const C3: &str = "C3 failed only by itself";
 /// Name of C4.
-pub const C4: &str = "C4 no signal to a process of somebody else";
+pub const C4: &str = "C4 no signal to others";
 
 impl Model for Cancelation {
     type State = World;

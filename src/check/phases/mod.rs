@@ -15,6 +15,79 @@ pub mod cancel;
 pub mod members;
 pub mod restore;
 pub mod restore_rules;
+pub mod rows;
+pub mod words;
 
 /// Name of the property that every fair path of a world comes to an end.
 pub const ENDS: &str = "L every fair path ends";
+
+/// A world to check, and what should come of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Phase {
+    /// Which machine: `members`, `ahead`, `cancel`, `restore` or `verify`.
+    pub model: &'static str,
+    /// Which configuration of it, or what is done wrong.
+    pub protocol: &'static str,
+    /// The world.
+    pub world: World,
+    /// The properties that must be violated; all others must hold.
+    pub violated: &'static [&'static str],
+    /// Something is done wrong on purpose: twins may be out of reach.
+    pub mutant: bool,
+    /// It is checked without being asked for.
+    pub by_default: bool,
+    /// What is so in it.
+    pub about: &'static str,
+}
+
+/// The world of one of the machines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum World {
+    /// Of `fsm::members`.
+    Members(members::Source),
+    /// Of `fsm::ahead`.
+    Ahead(ahead::Pool),
+    /// Of `fsm::cancel`.
+    Cancel(cancel::Cancelation),
+    /// Of `fsm::restore`, for `restore` and `verify`.
+    Reading(restore::Reading),
+}
+
+impl World {
+    /// How large it is, and what happens in it, in a few words.
+    pub fn bounds(&self) -> String {
+        let many = |n: usize, what: &str| {
+            format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+        };
+        match self {
+            Self::Members(source) => {
+                many(usize::from(source.members), "member")
+            }
+            Self::Ahead(pool) => {
+                let chunks = many(pool.chunks as usize, "chunk");
+                format!("{}, {chunks}", many(pool.slots, "slot"))
+            }
+            Self::Cancel(model) => {
+                let stubborn = if model.stubborn { ", stubborn" } else { "" };
+                format!("{}{stubborn}", many(model.cancelers, "canceler"))
+            }
+            Self::Reading(reading) => {
+                let archive = reading.archive;
+                let mut text = format!("{}x{}", archive.files, archive.chunks);
+                if reading.edits > 0 {
+                    text.push_str(", ");
+                    text.push_str(&many(usize::from(reading.edits), "edit"));
+                }
+                match reading.faults {
+                    0 => {}
+                    1 => text.push_str(", fault"),
+                    n => text.push_str(&format!(", {n} faults")),
+                }
+                if reading.cancel {
+                    text.push_str(", cancel");
+                }
+                text
+            }
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub const R3_INDEX: &str = "R3x the same of qubes.xml";
 /// Name of R4.
 pub const R4: &str = "R4 done means everything";
 /// Name of R5.
-pub const R5: &str = "R5 canceled iff a cancel was accepted";
+pub const R5: &str = "R5 canceled iff accepted";
 /// Name of R6.
 pub const R6: &str = "R6 nothing temporary is left";
 /// Name of R7.
