@@ -102,7 +102,7 @@ fn the_list_names_every_model_and_every_check() {
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
     assert_eq!(checks.lines().count(), 56);
-    assert_eq!(others.lines().count(), 41);
+    assert_eq!(others.lines().count(), 43);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(others.contains("  restore files-twice 2x3, 3 edits, fault"));
@@ -427,6 +427,59 @@ fn the_phases_are_told_in_every_form() {
     let (code, rows) = rows(&format!("{arguments} --states-max 10"));
     assert_eq!((code, rows.len()), (3, 1));
     assert_eq!(rows[0]["verdict"], "undecided");
+}
+
+/// The picture of a phase is that of its machine; `ahead` has none.
+#[test]
+fn a_phase_can_be_drawn() {
+    for (arguments, title, arrow) in [
+        ("members", "members before", "\"asking\" -> \"over, clean\""),
+        (
+            "members --protocol after",
+            "members after",
+            "\"asking\" -> \"giving\" [label=\"ask: a name\"]",
+        ),
+        (
+            "cancel --protocol reap-first",
+            "cancel",
+            "\"open\" -> \"flagged\" [label=\"cancel: accepted\"]",
+        ),
+        (
+            "restore",
+            "restore shipped",
+            "\"verifying\" -> \"releasing\" [label=\"verify: good\"]",
+        ),
+        (
+            "verify --protocol macs-only",
+            "verify macs-only",
+            "\"verifying\" -> \"data\" [label=\"verify: good\"]",
+        ),
+        ("lock", "shipped", "\"opening\" -> \"locking\""),
+    ] {
+        let (code, out, _) = check(&format!("{arguments} --format dot"));
+        assert_eq!(code, 0, "{arguments}");
+        let begin = format!("digraph \"{title}\" {{\n");
+        assert!(out.starts_with(&begin), "{arguments}: {out}");
+        assert!(out.contains(arrow), "{arguments}: {out}");
+    }
+    for (arguments, text) in [
+        (
+            "ahead",
+            "ahead: no picture, its states are numbers; wanted one of lock, \
+             members, cancel, restore, verify",
+        ),
+        ("members cancel", "a picture shows one machine; wanted one model"),
+        (
+            "members --protocol nope",
+            "members \"nope\": no such protocol; wanted one of before, \
+             after, before-as-after, after-as-before, read-ahead-kept, \
+             held-kept, given-after-death, last-dropped, room-for-two",
+        ),
+    ] {
+        let (code, out, err) = check(&format!("{arguments} --format dot"));
+        assert_eq!(err, format!("qubes-fsm: ERROR: {text}\n"));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments}");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@
 
 use insta::assert_snapshot;
 use qubes_fsm::fsm::lock::Acquire;
+use qubes_fsm::fsm::members::{Announces, Members};
+use qubes_fsm::fsm::phase_table;
 use qubes_fsm::fsm::protocol::{HISTORY_2013, HISTORY_2016, Protocol, SHIPPED};
+use qubes_fsm::fsm::restore::{Plan, Restore};
 use qubes_fsm::fsm::save::Save;
 use qubes_fsm::fsm::session::{Role, Session};
 use qubes_fsm::fsm::table::{Table, walk};
@@ -54,4 +57,46 @@ fn session_shipped() {
     let table = table(Session::new(SHIPPED, Role::Writer { saves: 1 }));
     assert_snapshot!("session_shipped_dot", table.dot("session shipped"));
     assert_snapshot!("session_shipped_mermaid", table.mermaid());
+}
+
+#[test]
+fn members_of_both_kinds() {
+    let before = phase_table::members(Members::new(Announces::Before)).unwrap();
+    assert_snapshot!("members_before_dot", before.dot("members before"));
+    assert_snapshot!("members_before_mermaid", before.mermaid());
+    let after = phase_table::members(Members::new(Announces::After)).unwrap();
+    assert_snapshot!("members_after_dot", after.dot("members after"));
+    assert_snapshot!("members_after_mermaid", after.mermaid());
+}
+
+#[test]
+fn the_gate_of_cancel() {
+    let table = phase_table::gate();
+    assert_snapshot!("cancel_dot", table.dot("cancel"));
+    assert_snapshot!("cancel_mermaid", table.mermaid());
+}
+
+fn restore(plan: Plan) -> Table {
+    let plan = Plan { digests: 2, ..plan };
+    phase_table::restore(Restore::new(plan)).unwrap()
+}
+
+#[test]
+fn restore_shipped() {
+    let table = restore(Plan::default());
+    assert_snapshot!("restore_shipped_dot", table.dot("restore shipped"));
+    assert_snapshot!("restore_shipped_mermaid", table.mermaid());
+}
+
+#[test]
+fn restore_hold_and_keep_going() {
+    let plan = Plan { hold: true, keep_going: true, ..Plan::default() };
+    let table = restore(plan);
+    assert_snapshot!("restore_hold_dot", table.dot("restore hold-keep-going"));
+}
+
+#[test]
+fn verify_shipped() {
+    let table = restore(Plan { verify: true, ..Plan::default() });
+    assert_snapshot!("verify_shipped_dot", table.dot("verify shipped"));
 }

@@ -16,12 +16,12 @@ use super::exit::{self, Failure};
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
-use crate::check::phases::rows as phase_rows;
+use crate::check::phases::{Phase, World, rows as phase_rows};
 use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
 use crate::fsm::protocol::{NAMED, Protocol, SHIPPED};
 use crate::fsm::session::{Role, Session};
-use crate::fsm::table::walk;
+use crate::fsm::table::{Table, walk};
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
@@ -228,14 +228,8 @@ fn exit_code(rows: &[Row]) -> u8 {
 }
 
 fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
-    let models = models();
     for model in &arguments.models {
-        if !models.contains(&model.as_str()) {
-            return Err(Failure::usage(&format!(
-                "model {model:?}: no such model; wanted one of {}",
-                models.join(", ")
-            )));
-        }
+        check_model(model)?;
     }
     let named = |name: &str| {
         arguments.models.is_empty()
@@ -272,7 +266,8 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
                 "{flag}: {model} has no such bound; wanted model {LOCK}"
             )));
         }
-        tasks.extend(phase_tasks(model, arguments.protocol.as_deref())?);
+        let worlds = phase_worlds(model, arguments.protocol.as_deref())?;
+        tasks.extend(worlds.into_iter().map(Task::Phase));
     }
     if named(LOCK) {
         let mut store = store_tasks(arguments)?;
@@ -299,25 +294,34 @@ fn is_phase(task: &Task) -> bool {
     matches!(task, Task::Phase(_))
 }
 
-/// The worlds of a phase, of this protocol if one is named.
-fn phase_tasks(
+fn check_model(model: &str) -> Result<(), Failure> {
+    let models = models();
+    if models.contains(&model) {
+        return Ok(());
+    }
+    Err(Failure::usage(&format!(
+        "model {model:?}: no such model; wanted one of {}",
+        models.join(", ")
+    )))
+}
+
+/// The worlds of a phase, of this protocol if one is named; none for models
+/// that are no phase.
+fn phase_worlds(
     model: &str,
     protocol: Option<&str>,
-) -> Result<Vec<Task>, Failure> {
+) -> Result<Vec<Phase>, Failure> {
     let phases = phase_rows::all().into_iter();
     let phases: Vec<_> = phases.filter(|p| p.model == model).collect();
-    let wanted = phases
-        .iter()
-        .filter(|phase| protocol.is_none_or(|name| phase.protocol == name));
-    let tasks: Vec<_> = wanted.copied().map(Task::Phase).collect();
-    if !tasks.is_empty() {
-        return Ok(tasks);
-    }
+    let Some(protocol) = protocol else { return Ok(phases) };
     let mut names: Vec<_> = phases.iter().map(|p| p.protocol).collect();
     names.dedup();
+    if phases.is_empty() || names.contains(&protocol) {
+        let named = phases.into_iter().filter(|p| p.protocol == protocol);
+        return Ok(named.collect());
+    }
     Err(Failure::usage(&format!(
-        "{model} {:?}: no such protocol; wanted one of {}",
-        protocol.unwrap_or_default(),
+        "{model} {protocol:?}: no such protocol; wanted one of {}",
         names.join(", ")
     )))
 }
@@ -403,8 +407,27 @@ fn list() -> String {
     text
 }
 
-/// The table of a whole session, as a picture.
+/// The table of one machine as a picture; without a model of a whole session
+/// of the store.
 fn picture(arguments: &CheckArguments, format: Format) -> Result<(), Failure> {
+    let (title, table) = match arguments.models.as_slice() {
+        [] => store_picture(arguments)?,
+        [model] if model == LOCK => store_picture(arguments)?,
+        [model] => phase_picture(model, arguments.protocol.as_deref())?,
+        _ => {
+            return Err(Failure::usage(
+                "a picture shows one machine; wanted one model",
+            ));
+        }
+    };
+    let text =
+        if format == Format::Dot { table.dot(&title) } else { table.mermaid() };
+    write(arguments, &text)
+}
+
+fn store_picture(
+    arguments: &CheckArguments,
+) -> Result<(String, Table), Failure> {
     let protocol = match &arguments.protocol {
         Some(name) => protocol(name)?,
         None => SHIPPED,
@@ -412,12 +435,36 @@ fn picture(arguments: &CheckArguments, format: Format) -> Result<(), Failure> {
     let role = Role::Writer { saves: 1 };
     let table = walk(Session::new(protocol, role))
         .map_err(|error| Failure::other("table", &error.to_string()))?;
-    let text = if format == Format::Dot {
-        table.dot(protocol.name)
-    } else {
-        table.mermaid()
+    Ok((protocol.name.to_owned(), table))
+}
+
+fn phase_picture(
+    model: &str,
+    protocol: Option<&str>,
+) -> Result<(String, Table), Failure> {
+    check_model(model)?;
+    let first = phase_worlds(model, protocol)?.into_iter().next();
+    let table = first.map(|phase| (phase, phase.world.table()));
+    let (phase, table) = match table {
+        Some((phase, Ok(Some(table)))) => (phase, table),
+        Some((_, Err(error))) => {
+            return Err(Failure::other("table", &error.to_string()));
+        }
+        Some((_, Ok(None))) | None => {
+            return Err(Failure::usage(&format!(
+                "{model}: no picture, its states are numbers; wanted one of \
+                 lock, members, cancel, restore, verify"
+            )));
+        }
     };
-    write(arguments, &text)
+    // What is done wrong around the gate does not change it.
+    let title = match phase.world {
+        World::Cancel(_) => model.to_owned(),
+        World::Members(_) | World::Ahead(_) | World::Reading(_) => {
+            format!("{model} {}", phase.protocol)
+        }
+    };
+    Ok((title, table))
 }
 
 fn write(arguments: &CheckArguments, text: &str) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ pub mod call;
 pub mod cancel;
 pub mod lock;
 pub mod members;
+pub mod phase_table;
 pub mod protocol;
 pub mod refused;
 pub mod restore;

@@ -1,11 +1,13 @@
 //! The table of a machine: every state that can be reached, found by walking.
 //!
-//! Lives here: the walk, and the pictures (DOT, Mermaid) made of it. May not
+//! Lives here: the walk (that of the machines of reading is in
+//! `phase_table`), and the pictures (DOT, Mermaid) made of it. May not
 //! live here: a second description of any machine; there is only `step`.
 
 use core::fmt::Write as _;
+use core::hash::Hash;
 use core::ops::ControlFlow::{Break, Continue};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::call::{Effect, Errno, Event, Fd, FileId};
 use super::{Machine, Unexpected};
@@ -44,28 +46,53 @@ pub struct Table {
 /// # Errors
 /// A possible answer was refused: `step` lacks a row.
 pub fn walk<M: Machine>(machine: M) -> Result<Table, Unexpected> {
-    let mut table = Table { start: machine.label(), ..Table::default() };
-    let mut seen = vec![machine];
-    let mut next = 0;
-    while let Some(&from) = seen.get(next) {
-        next += 1;
-        let effect = match from.effect() {
+    let label = |machine: &M| machine.label();
+    walk_by(machine, label, |machine| {
+        let effect = match machine.effect() {
             Continue(effect) => effect,
-            Break(_) => {
-                push_new(&mut table.ends, from.label());
-                continue;
-            }
+            Break(_) => return Ok(Vec::new()),
         };
-        for event in possible(effect) {
-            let to = from.step(event)?;
-            let row = Row {
-                from: from.label(),
-                effect: verb(effect),
-                event: answer(event),
-                to: to.label(),
-            };
+        let answers = possible(effect).into_iter().map(|event| {
+            let (effect, to) = (verb(effect), machine.step(event)?);
+            Ok(Answer { effect, event: answer(event), to })
+        });
+        answers.collect()
+    })
+}
+
+/// What can come of a state, for [`walk_by`].
+pub(super) struct Answer<S> {
+    /// The call that is made there.
+    pub(super) effect: String,
+    /// The kind of its answer.
+    pub(super) event: String,
+    /// The state after it.
+    pub(super) to: S,
+}
+
+/// Walks from `start` wherever `answers` lead; a state without any is an end.
+pub(super) fn walk_by<S: Clone + Eq + Hash, E>(
+    start: S,
+    label: impl Fn(&S) -> String,
+    answers: impl Fn(&S) -> Result<Vec<Answer<S>>, E>,
+) -> Result<Table, E> {
+    let mut table = Table { start: label(&start), ..Table::default() };
+    let mut known = HashSet::from([start.clone()]);
+    let mut seen = vec![start];
+    let mut next = 0;
+    while let Some(from) = seen.get(next).cloned() {
+        next += 1;
+        let answers = answers(&from)?;
+        if answers.is_empty() {
+            push_new(&mut table.ends, label(&from));
+        }
+        for Answer { effect, event, to } in answers {
+            let (from, to_label) = (label(&from), label(&to));
+            let row = Row { from, effect, event, to: to_label };
             push_new(&mut table.rows, row);
-            push_new(&mut seen, to);
+            if known.insert(to.clone()) {
+                seen.push(to);
+            }
         }
     }
     table.states = seen.len();

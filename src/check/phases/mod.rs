@@ -18,6 +18,11 @@ pub mod restore_rules;
 pub mod rows;
 pub mod words;
 
+use crate::fsm::phase_table;
+use crate::fsm::refused::Refused;
+use crate::fsm::restore::Restore;
+use crate::fsm::table::Table;
+
 /// Name of the property that every fair path of a world comes to an end.
 pub const ENDS: &str = "L every fair path ends";
 
@@ -54,6 +59,22 @@ pub enum World {
 }
 
 impl World {
+    /// The table of the machine in it; `ahead` has none, its states are
+    /// numbers.
+    ///
+    /// # Errors
+    /// A possible answer was refused: the machine lacks a row.
+    pub fn table(&self) -> Result<Option<Table>, Refused> {
+        Ok(Some(match self {
+            Self::Members(source) => phase_table::members(source.machine)?,
+            Self::Ahead(_) => return Ok(None),
+            Self::Cancel(_) => phase_table::gate(),
+            Self::Reading(reading) => {
+                phase_table::restore(Restore::new(reading.plan))?
+            }
+        }))
+    }
+
     /// How large it is, and what happens in it, in a few words.
     pub fn bounds(&self) -> String {
         let many = |n: usize, what: &str| {
