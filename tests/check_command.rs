@@ -101,10 +101,11 @@ fn the_list_names_every_model_and_every_check() {
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 56);
-    assert_eq!(others.lines().count(), 43);
+    assert_eq!(checks.lines().count(), 58);
+    assert_eq!(others.lines().count(), 50);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
+    assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
     assert!(others.contains("  restore files-twice 2x3, 3 edits, fault"));
     assert!(checks.contains("  lock shipped 4w+0r x1 explore\n"));
     assert!(checks.contains("  lock shipped 2w+0r x1 loom\n"));
@@ -286,7 +287,10 @@ fn the_golden_model_is_counted() {
 #[test]
 fn the_phases_are_checked_by_name() {
     let (code, rows) = rows("members ahead cancel restore verify");
-    assert_eq!((code, rows.len()), (0, 93));
+    assert_eq!((code, rows.len()), (0, 102));
+    let (loom, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row["engine"] == "loom");
+    assert_eq!(loom.len(), 9);
     let text = |row: &Value, field: &str| {
         row[field].as_str().unwrap_or_default().to_owned()
     };
@@ -335,6 +339,41 @@ fn the_phases_are_checked_by_name() {
     }
 }
 
+/// The gate with real threads' schedules: where loom sees all of them, and
+/// what it finds as well as the explorer.
+#[test]
+fn the_gate_is_checked_under_loom() {
+    let loom = |protocol: &str| {
+        let (code, rows) = rows(&format!("cancel --protocol {protocol}"));
+        assert_eq!(code, 0, "{protocol}");
+        let rows = rows.into_iter().filter(|row| row["engine"] == "loom");
+        rows.collect::<Vec<_>>()
+    };
+    let right = loom("shipped");
+    assert_eq!(right.len(), 2);
+    for (row, coverage, least) in
+        [(&right[0], "exhaustive", 300), (&right[1], "bounded", 5_000)]
+    {
+        assert_eq!(row["verdict"], "holds");
+        assert_eq!(row["coverage"], coverage);
+        assert!(row["executions"].as_u64().unwrap() > least, "{row}");
+    }
+    assert_eq!(right[1]["bound"], "2 preemptions");
+    for (protocol, property) in [
+        ("flag-after-kill", "C3 failed only by itself"),
+        ("look-then-publish", "C1 canceled iff accepted"),
+        ("signal-later", "C4 no signal to others"),
+        ("refused-left", "C2 at an end no child is left"),
+    ] {
+        let rows = loom(protocol);
+        assert_eq!(rows.len(), 1, "{protocol}");
+        assert_eq!(rows[0]["verdict"], "violated", "{protocol}");
+        assert_eq!(rows[0]["property"], property, "{protocol}");
+    }
+    // What only hangs is the explorer's.
+    assert_eq!(loom("register-blind").len(), 0);
+}
+
 /// One configuration of one machine; all it takes is its name.
 #[test]
 fn a_phase_is_picked_by_its_protocol() {
@@ -360,7 +399,7 @@ fn the_run_of_a_phase_is_shown_in_words() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(brief.starts_with("model "), "{brief}");
     let left = "2 runs are not shown: -v shows them\n\
-                2 verdicts, each the one expected\n";
+                3 verdicts, each the one expected\n";
     assert!(brief.ends_with(left), "{brief}");
     let (_, text, _) = check(&format!("{arguments} -v"));
     let wanted = "\

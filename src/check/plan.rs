@@ -15,8 +15,10 @@ use super::explore::{
 use super::golden::Golden;
 use super::interleave::{self, Bounds, Interleaved, interleave};
 use super::lock::{Call, S1, S1_STALE, S2, Sessions};
+use super::phases::rows as phase_rows;
+use super::phases::rows::Schedule;
 use super::phases::words::{self, Words};
-use super::phases::{ENDS, Phase, World, rows as phase_rows};
+use super::phases::{ENDS, Phase, World};
 use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
@@ -38,6 +40,8 @@ pub enum Task {
     Golden(Golden),
     /// The world of a machine of reading backups, in the explorer.
     Phase(Phase),
+    /// The schedules of this number of [`phase_rows::schedules`], under loom.
+    Schedules(usize),
 }
 
 impl Task {
@@ -47,6 +51,7 @@ impl Task {
             Self::Explore(_) | Self::Loom(..) | Self::Kernel(_) => LOCK,
             Self::Golden(_) => GOLDEN,
             Self::Phase(phase) => phase.model,
+            Self::Schedules(_) => phase_rows::CANCEL,
         }
     }
 
@@ -65,6 +70,13 @@ impl Task {
             }
             Self::Phase(Phase { model, protocol, world, .. }) => {
                 format!("{model} {protocol} {} explore", world.bounds())
+            }
+            Self::Schedules(number) => {
+                let schedule = phase_rows::schedules().into_iter().nth(*number);
+                schedule.map_or_else(String::new, |schedule| {
+                    let Schedule { model, protocol, bounds, .. } = schedule;
+                    format!("{model} {protocol} {bounds} loom")
+                })
             }
         }
     }
@@ -148,6 +160,9 @@ pub fn default_tasks() -> Vec<Task> {
     tasks.push(Task::Golden(Golden { processes: 2, recheck: false }));
     let phases = phase_rows::all().into_iter();
     tasks.extend(phases.filter(|p| p.by_default).map(Task::Phase));
+    let schedules = phase_rows::schedules().into_iter().enumerate();
+    let schedules = schedules.filter(|(_, schedule)| schedule.by_default);
+    tasks.extend(schedules.map(|(number, _)| Task::Schedules(number)));
     tasks
 }
 
@@ -203,6 +218,7 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             World::Cancel(model) => phase_run(&phase, &model, means),
             World::Reading(model) => phase_run(&phase, &model, means),
         },
+        Task::Schedules(number) => scheduled(number, means),
     }
 }
 
@@ -339,13 +355,31 @@ fn loom_row(
     means: &Means,
 ) -> Row {
     let bound = preemptions.map_or("none".to_owned(), |n| n.to_string());
+    let (writers, readers) = (model.writers, model.readers);
+    let arguments = [
+        model.protocol.name.to_owned(),
+        writers.to_string(),
+        readers.to_string(),
+        bound,
+    ];
+    let wanted = |property: Option<&str>| {
+        property.is_some() != violated(model).is_empty()
+    };
+    in_process(arguments, store_row(model, "loom"), wanted, means)
+}
+
+/// Runs the process of [`LOOM`]; `wanted` says whether a violated property,
+/// or none, is what is expected.
+fn in_process(
+    arguments: [String; 4],
+    base: Row,
+    wanted: impl Fn(Option<&str>) -> bool,
+    means: &Means,
+) -> Row {
     let mut command = Command::new(&means.program);
     command
         .arg(LOOM)
-        .arg(model.protocol.name)
-        .arg(model.writers.to_string())
-        .arg(model.readers.to_string())
-        .arg(bound)
+        .args(arguments)
         .arg(means.limits.time_max.as_secs().max(1).to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -355,25 +389,25 @@ fn loom_row(
         let _alive = child.stdin.take();
         child.wait_with_output()
     });
-    let wanted = !violated(model).is_empty();
+    let brief = base.brief;
     let failed = |note: String| Row {
         coverage: Coverage::Bounded.word().to_owned(),
         property: "all".to_owned(),
         verdict: VIOLATED.to_owned(),
         expected: false,
         note: Some(note),
-        ..store_row(model, "loom")
+        ..base
     };
     match output {
         Err(error) => failed(format!("the process did not start: {error}")),
         Ok(output) => match serde_json::from_slice::<Row>(&output.stdout) {
             Ok(row) => {
                 let expected = match row.verdict.as_str() {
-                    VIOLATED => wanted,
-                    HOLDS => !wanted,
+                    VIOLATED => wanted(Some(&row.property)),
+                    HOLDS => wanted(None),
                     _ => true,
                 };
-                Row { expected, ..row }
+                Row { expected, brief, ..row }
             }
             // loom aborts on a deadlock while a guard is held: a finding.
             Err(_) => failed(format!(
@@ -433,6 +467,71 @@ pub fn loom_process(
         }
         None => Row { verdict: HOLDS.to_owned(), ..base },
     }
+}
+
+/// The row that stands for models of the gate, before any was run.
+fn gate_row(schedule: &Schedule) -> Row {
+    let wrong = schedule.violated.is_some();
+    Row {
+        model: schedule.model.to_owned(),
+        protocol: schedule.protocol.to_owned(),
+        bounds: schedule.bounds.to_owned(),
+        engine: "loom".to_owned(),
+        note: wrong.then(|| schedule.about.to_owned()),
+        brief: true,
+        ..Row::default()
+    }
+}
+
+fn scheduled(number: usize, means: &Means) -> Vec<Row> {
+    let Some(schedule) = phase_rows::schedules().into_iter().nth(number) else {
+        return Vec::new();
+    };
+    let arguments = [
+        schedule.model.to_owned(),
+        number.to_string(),
+        "0".to_owned(),
+        "none".to_owned(),
+    ];
+    let wanted = |property: Option<&str>| property == schedule.violated;
+    vec![in_process(arguments, gate_row(&schedule), wanted, means)]
+}
+
+/// What the process of [`LOOM`] answers for the schedules of that number;
+/// `None`: there are none.
+pub fn schedules_process(number: usize, time_max: Duration) -> Option<Row> {
+    let schedule = phase_rows::schedules().into_iter().nth(number)?;
+    let mut row = Row {
+        executions: Some(0),
+        coverage: Coverage::Exhaustive.word().to_owned(),
+        property: "all".to_owned(),
+        verdict: HOLDS.to_owned(),
+        ..gate_row(&schedule)
+    };
+    for (model, ends) in schedule.models {
+        let found = model.run(time_max);
+        row.executions = row.executions.map(|n| n + found.executions);
+        row.seconds += found.elapsed.as_secs_f64();
+        row.coverage = found.coverage.word().to_owned();
+        row.bound = model.preemptions.map(|n| format!("{n} preemptions"));
+        if let Some(property) = found.violated {
+            row.verdict = VIOLATED.to_owned();
+            row.bound = Some("until found".to_owned());
+            row.property = property;
+            return Some(row);
+        }
+        if found.coverage == Coverage::Cut {
+            row.verdict = UNDECIDED.to_owned();
+            return Some(row);
+        }
+        // A model that does not come to its ends shows nothing.
+        if found.outcomes != *ends {
+            row.verdict = VIOLATED.to_owned();
+            row.property = "every end is reached".to_owned();
+            return Some(row);
+        }
+    }
+    Some(row)
 }
 
 /// Every known violation's shortest run again on the kernel; for a model

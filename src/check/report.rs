@@ -195,7 +195,9 @@ pub fn text(rows: &[Row], width: usize, all: bool) -> String {
     }
     out.push_str(&table(rows));
     for row in rows {
-        if let (None, Some(note)) = (&row.trace, &row.note) {
+        // What was done wrong and is found needs no word.
+        let plain = row.brief && row.expected && row.verdict == VIOLATED;
+        if let (None, Some(note), false) = (&row.trace, &row.note, plain) {
             let (title, bounds) = (row.title(), &row.bounds);
             let _ = writeln!(out, "{title} {bounds} {}: {note}", row.engine);
         }

@@ -106,7 +106,9 @@ enum Replay {
 
 #[derive(Args, Debug)]
 pub(super) struct LoomArguments {
+    /// Of the store, or the model `cancel`.
     protocol: String,
+    /// Of the model `cancel`: which schedules.
     writers: usize,
     readers: usize,
     /// A number, or `none`.
@@ -196,7 +198,8 @@ fn progress(progress: Progress) {
 
 /// Loom has processes of its own: its tasks run beside the others.
 fn run_all(tasks: &[Task], means: &Means, talk: Talk) -> Vec<Row> {
-    let is_loom = |task: &Task| matches!(task, Task::Loom(..));
+    let is_loom =
+        |task: &Task| matches!(task, Task::Loom(..) | Task::Schedules(_));
     let some = |loom: bool| {
         let tasks = tasks.iter().enumerate();
         let tasks = tasks.filter(|(_, task)| is_loom(task) == loom);
@@ -254,6 +257,12 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
                 && (phase.by_default || !arguments.models.is_empty())
         });
         tasks.extend(phases.map(Task::Phase));
+        let schedules = phase_rows::schedules().into_iter().enumerate();
+        let schedules = schedules.filter(|(_, schedule)| {
+            named(schedule.model)
+                && (schedule.by_default || !arguments.models.is_empty())
+        });
+        tasks.extend(schedules.map(|(number, _)| Task::Schedules(number)));
         return Ok(tasks);
     }
     let mut tasks = Vec::new();
@@ -268,6 +277,13 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         }
         let worlds = phase_worlds(model, arguments.protocol.as_deref())?;
         tasks.extend(worlds.into_iter().map(Task::Phase));
+        let schedules = phase_rows::schedules().into_iter().enumerate();
+        let schedules = schedules.filter(|(_, schedule)| {
+            let protocol = arguments.protocol.as_deref();
+            schedule.model == model
+                && protocol.is_none_or(|name| name == schedule.protocol)
+        });
+        tasks.extend(schedules.map(|(number, _)| Task::Schedules(number)));
     }
     if named(LOCK) {
         let mut store = store_tasks(arguments)?;
@@ -291,7 +307,7 @@ fn models() -> Vec<&'static str> {
 }
 
 fn is_phase(task: &Task) -> bool {
-    matches!(task, Task::Phase(_))
+    matches!(task, Task::Phase(_) | Task::Schedules(_))
 }
 
 fn check_model(model: &str) -> Result<(), Failure> {
@@ -404,6 +420,12 @@ fn list() -> String {
     for phase in phases.into_iter().filter(|phase| !phase.by_default) {
         text.push_str(&format!("  {}\n", Task::Phase(phase).title()));
     }
+    for (number, schedule) in phase_rows::schedules().iter().enumerate() {
+        if !schedule.by_default {
+            let title = Task::Schedules(number).title();
+            text.push_str(&format!("  {title}\n"));
+        }
+    }
     text
 }
 
@@ -490,21 +512,26 @@ fn end_on_signal(talk: Talk) -> Result<(), Failure> {
 }
 
 pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
-    let model = Sessions::new(
-        protocol(&arguments.protocol)?,
-        arguments.writers,
-        arguments.readers,
-        1,
-    )
-    .map_err(|error| Failure::usage(&error.to_string()))?;
     std::thread::spawn(|| {
         // The end of this stdin is the end of the process that wants to know.
         let _ = stdin().lock().read_to_end(&mut Vec::new());
         std::process::exit(1);
     });
-    let preemptions = arguments.preemptions.parse().ok();
     let time_max = Duration::from_secs(arguments.seconds);
-    let row = plan::loom_process(model, preemptions, time_max);
+    let row = if arguments.protocol == phase_rows::CANCEL {
+        plan::schedules_process(arguments.writers, time_max)
+            .ok_or_else(|| Failure::usage("this command is started by check"))?
+    } else {
+        let model = Sessions::new(
+            protocol(&arguments.protocol)?,
+            arguments.writers,
+            arguments.readers,
+            1,
+        )
+        .map_err(|error| Failure::usage(&error.to_string()))?;
+        let preemptions = arguments.preemptions.parse().ok();
+        plan::loom_process(model, preemptions, time_max)
+    };
     let text = serde_json::to_string(&row)
         .map_err(|error| Failure::other("report", &error.to_string()))?;
     exit::print(text.as_bytes()).map(|()| 0)

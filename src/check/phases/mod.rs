@@ -16,6 +16,7 @@ pub mod members;
 pub mod restore;
 pub mod restore_rules;
 pub mod rows;
+pub mod schedules;
 pub mod words;
 
 use crate::fsm::phase_table;

@@ -4,10 +4,11 @@
 //! and the verdicts expected. May not live here: the worlds, running them.
 
 use super::ahead::{A1, A2, A3, A4, Pool};
-use super::cancel::{C1, C2, C3, C4, Cancelation, Mutant};
+use super::cancel::{C1, C2, C3, C4, Cancelation, Mutant, Outcome};
 use super::members::{M1, M2, M3, Source};
 use super::restore::{Binding, Flaw, Reading};
 use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
+use super::schedules::{Life, PAIRS, Schedules};
 use super::{ENDS, Phase, World};
 use crate::fsm::members::{Announces, Members};
 use crate::fsm::restore::{Plan, Variant};
@@ -216,7 +217,8 @@ fn ahead_mutants() -> Vec<Phase> {
     ]
 }
 
-const CANCEL: &str = "cancel";
+/// The name of the model of [`schedules`].
+pub const CANCEL: &str = "cancel";
 
 fn cancel_right() -> Vec<Phase> {
     let world = |cancelers, stubborn| {
@@ -319,6 +321,114 @@ fn cancel_mutants() -> Vec<Phase> {
             Cancelation { stubborn: true, ..world(Mutant::TermOnly) },
             &[ENDS],
             "KILL never follows on TERM",
+        ),
+    ]
+}
+
+/// Models of the gate under loom, and what should come of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Schedule {
+    /// [`CANCEL`].
+    pub model: &'static str,
+    /// Which configuration of it, or what is done wrong.
+    pub protocol: &'static str,
+    /// Who takes part, in a few words.
+    pub bounds: &'static str,
+    /// One after the other, each with the ends that it must reach.
+    pub models: Vec<(Schedules, &'static [Outcome])>,
+    /// The property that must be violated.
+    pub violated: Option<&'static str>,
+    /// It is checked without being asked for.
+    pub by_default: bool,
+    /// What is so in it.
+    pub about: &'static str,
+}
+
+/// What loom is asked of the gate: its own threads, and a real mutex.
+pub fn schedules() -> Vec<Schedule> {
+    let [hang, late, good, bad] = PAIRS.map(|(lives, _)| lives);
+    let right = |bounds, models, about| Schedule {
+        model: CANCEL,
+        protocol: "shipped",
+        bounds,
+        models,
+        violated: None,
+        by_default: true,
+        about,
+    };
+    let pairs =
+        PAIRS.map(|(lives, ends)| (Schedules::new(Mutant::Right, lives), ends));
+    let more = [
+        ([Life::MayFail, Life::Hangs], 1),
+        ([Life::MayFail, Life::EndsWell], 2),
+        ([Life::EndsWell, Life::MayFail], 2),
+    ];
+    let ends: &[Outcome] = &[Outcome::Failed, Outcome::Canceled];
+    let more = more.map(|(lives, cancelers)| {
+        let base = Schedules::new(Mutant::Right, lives);
+        (Schedules { cancelers, preemptions: Some(2), ..base }, ends)
+    });
+    let wrong = |protocol, mutant, lives, property, about| Schedule {
+        protocol,
+        violated: Some(property),
+        by_default: false,
+        ..right(
+            "1 canceler",
+            vec![(Schedules::new(mutant, lives), ends)],
+            about,
+        )
+    };
+    vec![
+        right("1 canceler", pairs.into(), "a mutex, and every schedule"),
+        right("1 or 2 cancelers", more.into(), "a child may fail any time"),
+        wrong(
+            "flag-after-kill",
+            Mutant::FlagAfterKill,
+            hang,
+            C3,
+            "children are killed, then the flag is set (f4194c9d, 2014)",
+        ),
+        wrong(
+            "record-dropped",
+            Mutant::RecordDropped,
+            hang,
+            C3,
+            "the record is dropped, then asked (0cd8281a, 2014)",
+        ),
+        wrong(
+            "look-then-publish",
+            Mutant::LookThenPublish,
+            good,
+            C1,
+            "the flag is looked at before the rename, not at it",
+        ),
+        wrong(
+            "fail-undecided",
+            Mutant::FailUndecided,
+            bad,
+            C1,
+            "a failure is reported without asking the gate",
+        ),
+        wrong(
+            "reap-first",
+            Mutant::ReapFirst,
+            late,
+            C4,
+            "a child is reaped before it is forgotten",
+        ),
+        wrong(
+            "signal-later",
+            Mutant::SignalLater,
+            late,
+            C4,
+            "signals go by process id after the mutex is released",
+        ),
+        wrong(
+            "refused-left",
+            Mutant::RefusedLeft,
+            hang,
+            C2,
+            "a child that the gate refused is left running",
         ),
     ]
 }
