@@ -8,6 +8,7 @@
 mod complete;
 pub mod decode;
 pub mod error;
+pub mod filter;
 mod kernel;
 mod members;
 pub mod read;
