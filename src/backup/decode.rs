@@ -14,6 +14,7 @@ use crate::format::tar::{
     self, Entry, Event, Kind, PathError, TarError, safe_components,
 };
 
+use super::filter::{self, ExternalFilter, Program, ProgramError, Running};
 use super::tree::{Staged, StagedFile, Time, TreeError};
 
 /// Why a file could not be decoded.
@@ -26,6 +27,9 @@ pub enum DecodeError {
     /// Decompression.
     #[error(transparent)]
     Compression(#[from] CompressionError),
+    /// Decompression by an outside program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The inner archive.
     #[error(transparent)]
     Tar(#[from] TarError),
@@ -108,11 +112,21 @@ impl<'o> OutputSink<'o> {
     }
 }
 
+/// What takes the compression off.
+#[derive(Clone)]
+pub(super) enum Unpack {
+    /// What the first bytes ask for: there is no header to say it.
+    Guess,
+    BuiltIn(Filter),
+    Outside(Program, Running),
+}
+
 /// What an inner archive is compressed with.
 enum Layer {
     /// Known once the first bytes are seen: there was no header to say it.
     Unknown(Vec<u8>),
     Known(Box<Decompressor>),
+    Outside(Box<ExternalFilter>),
 }
 
 /// One file being decoded.
@@ -140,15 +154,21 @@ impl<'o> Decoding<'o> {
     /// Starts a file whose members are at `top` or below.
     pub(super) fn new(
         cipher: Option<Cipher>,
-        filter: Option<Filter>,
+        unpack: Unpack,
         passphrase: &[u8],
         limits: tar::Limits,
         top: Vec<Vec<u8>>,
         sink: Sink<'o>,
     ) -> Result<Self, DecodeError> {
-        let layer = match filter {
-            Some(filter) => Layer::Known(Box::new(Decompressor::new(filter)?)),
-            None => Layer::Unknown(Vec::new()),
+        let layer = match unpack {
+            Unpack::Guess => Layer::Unknown(Vec::new()),
+            Unpack::BuiltIn(filter) => {
+                Layer::Known(Box::new(Decompressor::new(filter)?))
+            }
+            Unpack::Outside(program, running) => {
+                let filter = ExternalFilter::start(&program, &running)?;
+                Layer::Outside(Box::new(filter))
+            }
         };
         let tar = tar::Decoder::inner(limits);
         let inner = Inner { tar, top, sink, members: 0, decoded: 0 };
@@ -209,19 +229,35 @@ impl Layer {
             *self = Self::Known(Box::new(Decompressor::new(filter)?));
             return self.push(&head, inner);
         }
-        let Self::Known(decompressor) = self else { return Ok(()) };
-        decompressor.push(piece, &mut |bytes: &[u8]| inner.push(bytes)).map_err(
-            |error| match error {
-                PushError::Stream(error) => error.into(),
-                PushError::Sink(error) => error,
-            },
-        )
+        let sink = &mut |bytes: &[u8]| inner.push(bytes);
+        match self {
+            Self::Unknown(_) => Ok(()),
+            Self::Known(decompressor) => {
+                decompressor.push(piece, sink).map_err(|error| match error {
+                    PushError::Stream(error) => error.into(),
+                    PushError::Sink(error) => error,
+                })
+            }
+            Self::Outside(filter) => Ok(filter.push(piece, sink)?),
+        }
     }
 
     fn finish(self, inner: &mut Inner<'_>) -> Result<(), DecodeError> {
         match self {
             Self::Known(decompressor) => Ok(decompressor.finish()?),
             Self::Unknown(head) => inner.push(&head),
+            Self::Outside(filter) => {
+                Ok(filter.finish(&mut |bytes: &[u8]| inner.push(bytes))?)
+            }
+        }
+    }
+}
+
+impl From<filter::PushError<Self>> for DecodeError {
+    fn from(error: filter::PushError<Self>) -> Self {
+        match error {
+            filter::PushError::Program(error) => error.into(),
+            filter::PushError::Sink(error) => error,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! what was found, what was wanted. May not live here: exit codes.
 
 use super::decode::DecodeError;
+use super::filter::ProgramError;
 use super::tree::TreeError;
 use crate::format::chunk::ChunkNameError;
 use crate::format::cipher::CipherError;
@@ -98,6 +99,9 @@ pub enum ReadError {
     /// The header names a filter that is not known.
     #[error(transparent)]
     Filter(#[from] CompressionError),
+    /// The header names a filter that no program is run for.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// What is inside a file.
     #[error("{name}: {cause} (before byte {offset} of the archive)")]
     Inner {

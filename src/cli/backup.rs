@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 use super::Talk;
 use super::exit::{self, Failure};
 use super::passphrase::PassphraseOption;
+use crate::backup::filter::{External, Programs, Running};
 use crate::backup::read::{Goal, Options, ReadError, read, read_seekable};
 use crate::backup::report::{Binding, FileState, Report};
 use crate::backup::tree::Target;
@@ -89,11 +90,16 @@ struct Archive {
     archive: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseOption,
+    /// Decompress with the program that the header names, such as lz4, and
+    /// not with what is built in.
+    #[arg(long)]
+    external_filter: bool,
 }
 
 /// The gate, and the signal that went through it.
 struct Canceled {
     gate: Arc<Mutex<Gate>>,
+    running: Running,
     signal: Arc<AtomicU8>,
 }
 
@@ -245,9 +251,14 @@ impl Run {
                 let _ = exit::print(format!("{line}\n").as_bytes());
             }
         };
+        let external = External {
+            programs: Programs::default(),
+            running: canceled.running.clone(),
+        };
         let options = Options {
             keep_going,
             require_manifest: self.require_manifest,
+            external_filter: archive.external_filter.then_some(external),
             gate: Arc::clone(&canceled.gate),
             progress: Box::new(progress),
             ..Options::new(passphrase, goal)
@@ -299,18 +310,25 @@ impl Canceled {
             Signals::new([SIGINT, SIGTERM, SIGXFSZ]).map_err(failed)?;
         let gate = Arc::new(Mutex::new(Gate::default()));
         let signal = Arc::new(AtomicU8::new(0));
-        let canceled =
-            Self { gate: Arc::clone(&gate), signal: Arc::clone(&signal) };
+        let running = Running::new(Arc::clone(&gate));
+        let canceled = Self {
+            gate,
+            running: running.clone(),
+            signal: Arc::clone(&signal),
+        };
         std::thread::spawn(move || {
             for number in signals.forever() {
                 // A file that grows over a limit is an error of `write`.
                 if number == SIGXFSZ {
                     continue;
                 }
-                let answer = gate.lock().cancel();
+                // Before the cancel: the run may be over right after it.
+                let (first, order) = (number as u8, Ordering::SeqCst);
+                let _ = signal.compare_exchange(0, first, order, order);
+                let answer = running.cancel();
                 if answer == Cancel::Accepted {
-                    signal.store(number as u8, Ordering::SeqCst);
                     talk.note("canceling");
+                    running.kill_rest();
                 } else if answer == Cancel::TooLate {
                     talk.note("too late to cancel: it is complete");
                 }

@@ -4,9 +4,10 @@
 
 use super::exit::{
     Failure, INTEGRITY, INTERRUPTED, LIMIT, NO_SPACE, NOT_FOUND, OTHER,
-    PASSPHRASE, TRUNCATED, UNSUPPORTED, document_code,
+    PASSPHRASE, PROGRAM, TRUNCATED, UNSUPPORTED, document_code,
 };
 use crate::backup::decode::DecodeError;
+use crate::backup::filter::ProgramError;
 use crate::backup::read::ReadError;
 use crate::backup::tree::TreeError;
 use crate::format::chunk::ChunkNameError;
@@ -53,6 +54,7 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::Header(error) => header_code(error),
         ReadError::Cipher(error) => cipher_code(error),
         ReadError::Filter(error) => filter_code(error),
+        ReadError::Program(error) => program_code(error),
         ReadError::Inner { cause, .. } => decode_code(cause),
         ReadError::Tree(error) => tree_code(error),
         ReadError::Document(error) => document_code(error),
@@ -102,6 +104,20 @@ fn filter_code(error: &CompressionError) -> u8 {
     }
 }
 
+fn program_code(error: &ProgramError) -> u8 {
+    match error {
+        ProgramError::NotAllowed { .. } | ProgramError::NotAsked { .. } => {
+            UNSUPPORTED
+        }
+        ProgramError::NotFound { .. }
+        | ProgramError::Status { .. }
+        | ProgramError::Unread { .. }
+        | ProgramError::Lingers { .. }
+        | ProgramError::Call { .. } => PROGRAM,
+        ProgramError::Canceled => INTERRUPTED,
+    }
+}
+
 fn tar_code(error: &TarError) -> u8 {
     if matches!(error, TarError::Truncated { .. }) {
         TRUNCATED
@@ -124,6 +140,7 @@ fn decode_code(error: &DecodeError) -> u8 {
     match error {
         DecodeError::Cipher(error) => cipher_code(error),
         DecodeError::Compression(error) => filter_code(error),
+        DecodeError::Program(error) => program_code(error),
         DecodeError::Tar(error) => tar_code(error),
         DecodeError::Tree(error) => tree_code(error),
         DecodeError::TooLarge { .. } => LIMIT,

@@ -8,29 +8,25 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::files::in_memory;
-use super::{ReadError, shown};
-use crate::backup::decode::{DecodeError, Decoding, Sink};
+use super::{Options, ReadError, shown, unpack};
+use crate::backup::decode::{DecodeError, Decoding, Sink, Unpack};
 use crate::backup::members::{Block, Members};
 use crate::format::chunk::{HEADER_NAME, MAC_SUFFIX, Member};
-use crate::format::compression::Filter;
 use crate::format::header::Header;
 use crate::format::hmac::{Mac, MacText, guess};
 use crate::format::limits::MANIFEST_BYTES_MAX;
 use crate::format::manifest::{MANIFEST_NAME, Manifest, ManifestError, Place};
 use crate::format::tar::safe_components;
-use crate::fsm::cancel::Gate;
 
 /// The manifest of an archive whose header promises one, once every name and
 /// size in the archive is the one it lists. `None` if none is promised, or
 /// if the header is wrong: reading the archive says how.
 pub(super) fn first<R: Read + Seek>(
     source: &mut R,
-    passphrase: &[u8],
-    gate: &Arc<Mutex<Gate>>,
+    options: &Options<'_>,
 ) -> Result<Option<Manifest>, ReadError> {
+    let (passphrase, gate) = (&options.passphrase, &options.gate);
     let failed = |cause| ReadError::Io { offset: 0, cause };
     let length = source.seek(SeekFrom::End(0)).map_err(failed)?;
     source.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -38,6 +34,7 @@ pub(super) fn first<R: Read + Seek>(
     let Ok(Some((header, size))) = header(&mut members, passphrase) else {
         return Ok(None);
     };
+    let unpack = unpack(&header, options)?;
     let mut place = Place::new(&header);
     let mut seen = vec![(HEADER_NAME.to_vec(), size)];
     let mut names = 0;
@@ -77,7 +74,7 @@ pub(super) fn first<R: Read + Seek>(
         return Err(ManifestError::Missing.into());
     };
     let offset = members.taken();
-    let manifest = open(&header, &data, text, passphrase, offset)?;
+    let manifest = open(&header, unpack, &data, text, passphrase, offset)?;
     manifest.compare_headers(&seen)?;
     Ok(Some(manifest))
 }
@@ -113,6 +110,7 @@ fn header<R: Read>(
 /// Authenticates and decodes the manifest's one chunk.
 fn open(
     header: &Header,
+    unpack: Unpack,
     data: &[u8],
     text: Option<Vec<u8>>,
     passphrase: &[u8],
@@ -134,28 +132,26 @@ fn open(
     if !mac.verify(&text) {
         return Err(ReadError::Mac { name: shown(&name), offset });
     }
-    let content = decode(header, data, passphrase).map_err(|cause| {
-        let (name, cause) = (shown(&name), Box::new(cause));
-        ReadError::Inner { name, offset, cause }
-    })?;
+    let content =
+        decode(header, unpack, data, passphrase).map_err(|cause| {
+            let (name, cause) = (shown(&name), Box::new(cause));
+            ReadError::Inner { name, offset, cause }
+        })?;
     Ok(Manifest::parse(&content, header, passphrase)?)
 }
 
 fn decode(
     header: &Header,
+    unpack: Unpack,
     data: &[u8],
     passphrase: &[u8],
 ) -> Result<Vec<u8>, DecodeError> {
-    let filter = match header.filter() {
-        Some(name) => Filter::by_name(name.as_bytes())?,
-        None => Filter::None,
-    };
     let (sink, limits) = in_memory(MANIFEST_BYTES_MAX);
     let top = safe_components(MANIFEST_NAME)?;
     let top = top.into_iter().map(<[u8]>::to_vec).collect();
     let cipher = header.cipher()?;
     let mut decoding =
-        Decoding::new(cipher, Some(filter), passphrase, limits, top, sink)?;
+        Decoding::new(cipher, unpack, passphrase, limits, top, sink)?;
     decoding.push(data)?;
     match decoding.finish()? {
         (Sink::Memory(memory), _) => Ok(memory.content),

@@ -10,7 +10,6 @@ use crate::backup::complete;
 use crate::backup::decode::{Decoding, Memory, OutputSink, Sink};
 use crate::backup::report::{FileState, Qube};
 use crate::backup::tree::{Staged, TreeError};
-use crate::format::compression::Filter;
 use crate::format::document::{Document, Limits};
 use crate::format::limits::{
     DECODED_BYTES_MIN, DECODED_FACTOR, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
@@ -35,11 +34,6 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             Err(error) => return Err(self.inner(error.into())),
         };
         let cipher = header.cipher()?;
-        let filter = match (header.filter(), header.is_headerless()) {
-            (Some(name), _) => Some(Filter::by_name(name.as_bytes())?),
-            (None, false) => Some(Filter::None),
-            (None, true) => None,
-        };
         let (sink, limits) = if file == 0 {
             in_memory(STORE_BYTES_MAX)
         } else if name == MANIFEST_NAME {
@@ -53,8 +47,9 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             (self.sink(file)?, self.limits(&name))
         };
         let passphrase = &self.options.passphrase;
+        let unpack = self.unpack.clone();
         let decoding =
-            Decoding::new(cipher, filter, passphrase, limits, top, sink);
+            Decoding::new(cipher, unpack, passphrase, limits, top, sink);
         decoding.map(Some).map_err(|error| self.inner(error))
     }
 

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::complete;
-use super::decode::{DecodeError, Decoding};
+use super::decode::{DecodeError, Decoding, Unpack};
+use super::filter::{External, ProgramError, allowed};
 pub use super::members::CHUNK_BYTES_MAX;
 use super::members::Members;
 pub use super::refusal::ReadError;
@@ -29,7 +30,7 @@ use super::supply::{Item, Supply};
 use super::tree::{Stage, Staged, Target};
 use crate::format::chunk;
 use crate::format::cipher::Cipher;
-use crate::format::compression::Filter;
+use crate::format::compression::{CompressionError, Filter};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
 use crate::format::hmac::{Digest, Mac, MacText, MacValue, guess};
@@ -83,6 +84,9 @@ pub struct Options<'o> {
     /// Refuse a file that decodes to far more than `qubes.xml` announces
     /// ([`DECODED_FACTOR`](crate::format::limits::DECODED_FACTOR)).
     pub limit_decoded: bool,
+    /// Decompress with the program that the header names, instead of what
+    /// is built in. Its registry has the same `gate`.
+    pub external_filter: Option<External>,
     /// Who cancels sets it.
     pub gate: Arc<parking_lot::Mutex<Gate>>,
     /// Told often: bytes that are done with, and the member at hand.
@@ -98,6 +102,7 @@ impl<'o> Options<'o> {
             keep_going: false,
             require_manifest: false,
             limit_decoded: true,
+            external_filter: None,
             gate: Arc::default(),
             progress: Box::new(|_, _| {}),
         }
@@ -172,8 +177,7 @@ pub fn read_seekable_into(
     let mut bound = Bound::default();
     // What a list says comes from `qubes.xml` alone.
     if !matches!(options.goal, Goal::List) {
-        let (passphrase, gate) = (&options.passphrase, &options.gate);
-        match bound::first(&mut source, passphrase, gate) {
+        match bound::first(&mut source, &options) {
             Ok(manifest) => bound.manifest = manifest,
             Err(error) if options.keep_going => bound.refused = Some(error),
             Err(error) => return Err(error),
@@ -233,6 +237,7 @@ struct Reader<'r, 'o, R> {
     numbers: BTreeMap<Vec<u8>, u16>,
     guessed: Option<Option<Digest>>,
     header: Option<Header>,
+    unpack: Unpack,
     place: Option<Place>,
     seen: Vec<Entry>,
     bound: Bound,
@@ -278,6 +283,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             numbers: BTreeMap::new(),
             guessed: None,
             header: None,
+            unpack: Unpack::Guess,
             place: None,
             seen: Vec::new(),
             bound,
@@ -575,9 +581,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     /// The header is there: what it names must be known.
     fn begin(&mut self, header: Header) -> Result<(), ReadError> {
         let cipher = header.cipher()?;
-        if let Some(name) = header.filter() {
-            Filter::by_name(name.as_bytes())?;
-        }
+        self.unpack = unpack(&header, &self.options)?;
         if header.promise().is_none() && self.options.require_manifest {
             return Err(ReadError::NotBound);
         }
@@ -814,6 +818,27 @@ fn halfway(read: u64, done: u64) -> u64 {
 
 fn verdict(good: bool) -> Event {
     if good { Event::Good } else { Event::Bad }
+}
+
+/// What takes the compression of a header off.
+fn unpack(header: &Header, options: &Options<'_>) -> Result<Unpack, ReadError> {
+    let Some(name) = header.filter().map(str::as_bytes) else {
+        return Ok(match header.is_headerless() {
+            true => Unpack::Guess,
+            false => Unpack::BuiltIn(Filter::None),
+        });
+    };
+    if let Some(External { programs, running }) = &options.external_filter {
+        let program = programs.find(name)?;
+        return Ok(Unpack::Outside(program, running.clone()));
+    }
+    match (Filter::by_name(name), allowed(name)) {
+        (Ok(filter), _) => Ok(Unpack::BuiltIn(filter)),
+        (Err(CompressionError::UnknownFilter { .. }), Some(name)) => {
+            Err(ProgramError::NotAsked { name }.into())
+        }
+        (Err(error), _) => Err(error.into()),
+    }
 }
 
 fn digest_of(number: u8) -> Option<Digest> {
