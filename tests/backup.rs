@@ -526,3 +526,17 @@ fn exchanged_chunks_pass_where_nothing_binds_them() {
     let report = verify(&outer(&members)).unwrap();
     assert_eq!(report.binding, Binding::NotBound);
 }
+
+#[test]
+fn the_chunk_that_ends_too_early_is_named() {
+    let mut made = made(Form { filter: Some("gzip"), ..Form::default() });
+    let data = &made.members[2].1[..100];
+    let mac = archive::mac_text(data, made.form.digest);
+    assert_eq!(made.members[2].0, "qubes.xml.000");
+    made.members[2].1.truncate(100);
+    made.members[3].1 = mac;
+    let text = refused(&made, &outer(&made.members)).to_string();
+    let wanted = "qubes.xml.000: gzip stream: ends after 100 bytes; wanted its \
+                  end mark (before byte ";
+    assert!(text.starts_with(wanted), "{text}");
+}

@@ -111,8 +111,15 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             self.ready.push((file, None));
             return Ok(Event::Finished);
         };
-        let (sink, decoded) =
-            decoding.finish().map_err(|error| self.inner(error))?;
+        let (sink, decoded) = decoding.finish().map_err(|error| {
+            // By now the member at hand is that behind the file.
+            let last = self.report.files.get(usize::from(file));
+            let name = last.map_or_else(String::new, |file| {
+                let number = file.chunks.saturating_sub(1);
+                format!("{}.{number:03}", shown(&file.name))
+            });
+            self.inner_at(name, error)
+        })?;
         if let Some(file) = self.report.files.get_mut(usize::from(file)) {
             file.decoded_bytes = decoded;
         }

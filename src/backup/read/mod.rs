@@ -641,11 +641,11 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     }
 
     fn inner(&self, error: DecodeError) -> ReadError {
-        ReadError::Inner {
-            name: shown(&self.item.name),
-            offset: self.item.end,
-            cause: Box::new(error),
-        }
+        self.inner_at(shown(&self.item.name), error)
+    }
+
+    fn inner_at(&self, name: String, error: DecodeError) -> ReadError {
+        ReadError::Inner { name, offset: self.item.end, cause: Box::new(error) }
     }
 
     /// Compares what is complete with what was announced.
