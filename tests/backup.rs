@@ -7,12 +7,14 @@ mod archive;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::Cursor;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
 use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
-use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
+use qubes_fsm::backup::filter::{External, Programs, Running};
+use qubes_fsm::backup::read::{Goal, Options, ReadError, read, read_seekable};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
 use qubes_fsm::backup::tree::Target;
 use qubes_fsm::format::header::Header;
@@ -414,8 +416,12 @@ const ID: &str = "00112233445566778899aabbccddeeff";
 
 /// The same archive with a promise, and the manifest that it promises.
 fn bound(made: &Made) -> Vec<Member> {
+    bound_by(made, &header(made.form))
+}
+
+fn bound_by(made: &Made, header: &str) -> Vec<Member> {
     let form = made.form;
-    let header = format!("{}backup-manifest=1-{ID}\n", header(form));
+    let header = format!("{header}backup-manifest=1-{ID}\n");
     let mut members = Vec::new();
     archive::push(
         &mut members,
@@ -440,12 +446,15 @@ fn bound(made: &Made) -> Vec<Member> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("backup-manifest"), text).unwrap();
     let folder = folder.path().to_str().unwrap().to_owned();
-    let inner = archive::run(
+    let mut inner = archive::run(
         "tar",
         "tar",
         &["-c", "-C", &folder, "backup-manifest"],
         b"",
     );
+    if form.filter == Some("gzip") {
+        inner = archive::run("gzip", "gzip", &["-c"], &inner);
+    }
     archive::push(&mut members, "backup-manifest.000", inner, form);
     members
 }
@@ -539,4 +548,28 @@ fn the_chunk_that_ends_too_early_is_named() {
     let wanted = "qubes.xml.000: gzip stream: ends after 100 bytes; wanted its \
                   end mark (before byte ";
     assert!(text.starts_with(wanted), "{text}");
+}
+
+#[test]
+fn a_manifest_that_is_read_first_goes_through_the_outside_program() {
+    let made = made(Form { filter: Some("gzip"), ..Form::default() });
+    // gzip under a name that nothing built in has.
+    let header = header(made.form).replace("=gzip", "=lz4");
+    let archive = outer(&bound_by(&made, &header));
+    let programs = made.directory.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    assert!(Path::new("/bin/gzip").exists(), "install the package gzip");
+    symlink("/bin/gzip", programs.join("lz4")).unwrap();
+    let verify = |directories| {
+        let mut options = options(Goal::Verify);
+        let running = Running::new(Arc::clone(&options.gate));
+        let programs = Programs { directories };
+        options.external_filter = Some(External { programs, running });
+        read_seekable(Cursor::new(&archive), options)
+    };
+    let report = verify(vec![programs]).unwrap();
+    assert!(matches!(report.binding, Binding::Bound(_)));
+    assert_eq!(report.omissions, [""; 0]);
+    let error = verify(Vec::new()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, ReadError::Program(_)), "{error}");
 }
