@@ -568,6 +568,9 @@ const GZIP: Form = Form {
     inner: "gnu",
     sparse: "1.0",
     header: true,
+    store_chunk: usize::MAX,
+    codes: archive::Codes::Here,
+    padded: true,
 };
 
 #[test]

@@ -13,18 +13,15 @@ mod trees;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use archive::{
     Codes, Form, Member, Outer, PASSPHRASE, encrypt, header, members_of,
     outer_by, push, push_stream, run,
 };
 use facts::{Tree, What, tree};
-use parking_lot::Mutex;
 use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
 use qubes_fsm::backup::report::{Binding, File, FileState, Report};
 use qubes_fsm::backup::tree::Target;
-use qubes_fsm::fsm::cancel::Gate;
 use tempfile::TempDir;
 use trees::{Layout, data_at};
 use zeroize::Zeroizing;
@@ -211,14 +208,8 @@ impl std::fmt::Display for Case {
 }
 
 fn options(goal: Goal<'_>) -> Options<'_> {
-    Options {
-        passphrase: Zeroizing::new(PASSPHRASE.as_bytes().to_vec()),
-        goal,
-        keep_going: false,
-        require_manifest: false,
-        gate: Arc::new(Mutex::new(Gate::default())),
-        progress: Box::new(|_, _| {}),
-    }
+    let passphrase = Zeroizing::new(PASSPHRASE.as_bytes().to_vec());
+    Options::new(passphrase, goal)
 }
 
 fn cat_to(

@@ -122,8 +122,8 @@ impl<'o> Options<'o> {
 ///
 /// let options = Options::new(b"passphrase".to_vec().into(), Goal::Verify);
 /// // Two blocks of zeros: an archive of nothing, which is no backup.
-/// let refused = read([0; 1024].as_slice(), options);
-/// assert!(matches!(refused, Err(ReadError::Truncated { .. })));
+/// let refused = read([0; 1024].as_slice(), options).unwrap_err();
+/// assert!(matches!(refused, ReadError::Truncated { .. }), "{refused}");
 /// ```
 ///
 /// # Errors
@@ -199,10 +199,11 @@ fn run<R: Read + Send>(
     let supply = Supply::new(members, &passphrase);
     std::thread::scope(|scope| {
         let mut reader = Reader::new(&supply, options, bound)?;
-        let started = match reader.options.goal {
-            // The first file is all that it wants: nothing is read ahead.
-            Goal::List => Ok(()),
-            _ => supply.start(scope),
+        // The first file is all that a list wants: nothing is read ahead.
+        let started = if matches!(reader.options.goal, Goal::List) {
+            Ok(())
+        } else {
+            supply.start(scope)
         };
         let outcome = started.and_then(|()| reader.run());
         reader.stop();
@@ -773,7 +774,15 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             Cause::Failed(Failure(number)) => {
                 self.failures.get_mut(usize::from(number))
             }
-            _ => self.failures.iter_mut().find(|failure| failure.is_some()),
+            Cause::Truncated
+            | Cause::Sequence
+            | Cause::Passphrase
+            | Cause::Header
+            | Cause::Mac(_)
+            | Cause::Missing
+            | Cause::Binding => {
+                self.failures.iter_mut().find(|failure| failure.is_some())
+            }
         };
         match (cause, own.and_then(Option::take)) {
             (Cause::Failed(_) | Cause::Missing, Some(error)) => error,

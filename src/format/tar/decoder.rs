@@ -133,10 +133,7 @@ impl Decoder {
     /// assert_eq!(Decoder::outer(Limits::OUTER).data_left(), 0);
     /// ```
     pub fn data_left(&self) -> u64 {
-        match &self.state {
-            State::Data { now, .. } => now.length,
-            _ => 0,
-        }
+        if let State::Data { now, .. } = &self.state { now.length } else { 0 }
     }
 
     /// Goes on as if so many bytes of stored data had been pushed; at most

@@ -115,13 +115,11 @@ pub(super) fn data(
 /// So many stored bytes, at most those of the segment at hand, are passed
 /// over; how many were.
 pub(super) fn pass(state: State, bytes: u64) -> (State, u64) {
-    match state {
-        State::Data { now, rest, padding } => {
-            let passed = bytes.min(now.length);
-            (behind(now, rest, padding, passed), passed)
-        }
-        state => (state, 0),
-    }
+    let State::Data { now, rest, padding } = state else {
+        return (state, 0);
+    };
+    let passed = bytes.min(now.length);
+    (behind(now, rest, padding, passed), passed)
 }
 
 /// What follows when so many bytes of a segment are done with.
