@@ -279,7 +279,11 @@ impl<R: std::io::Read> Source<R> {
             Some(head) => head,
             None => self.members.head(),
         };
-        let Some(Head { name, .. }) = head? else { return Ok(None) };
+        let Some(Head { name, .. }) = head? else {
+            // Whoever asks again is told again.
+            self.after = Some(Ok(None));
+            return Ok(None);
+        };
         let start = self.members.taken();
         self.members.data(&mut data)?;
         let mut code = None;
