@@ -56,7 +56,7 @@ pub enum DecodeError {
     /// Something else than one regular file, where one is read into memory.
     #[error("more than one member, or no regular file; wanted one file")]
     NotOneFile,
-    /// More content than what is read into memory may have.
+    /// More bytes than what is read into memory, or announced, may have.
     #[error("more than {limit} bytes; wanted at most so many")]
     TooLarge {
         /// The limit.
@@ -144,6 +144,8 @@ struct Inner<'o> {
     sink: Sink<'o>,
     members: u64,
     decoded: u64,
+    /// Bytes that it may have.
+    limit: u64,
 }
 
 /// Bytes that are decrypted at a time.
@@ -171,9 +173,15 @@ impl<'o> Decoding<'o> {
             }
         };
         let tar = tar::Decoder::inner(limits);
-        let inner = Inner { tar, top, sink, members: 0, decoded: 0 };
+        let limit = u64::MAX;
+        let inner = Inner { tar, top, sink, members: 0, decoded: 0, limit };
         let decryptor = cipher.map(|cipher| Decryptor::new(cipher, passphrase));
         Ok(Self { decryptor, layer, plain: Vec::new(), inner })
+    }
+
+    /// From now on an inner archive of more bytes is refused.
+    pub(super) fn limit(&mut self, bytes: u64) {
+        self.inner.limit = bytes;
     }
 
     /// Takes a chunk, all of it authenticated.
@@ -266,6 +274,10 @@ impl<'o> Inner<'o> {
     fn push(&mut self, untrusted_bytes: &[u8]) -> Result<(), DecodeError> {
         self.decoded =
             self.decoded.saturating_add(untrusted_bytes.len() as u64);
+        let limit = self.limit;
+        if self.decoded > limit {
+            return Err(DecodeError::TooLarge { limit });
+        }
         let mut rest = untrusted_bytes;
         loop {
             let (taken, event) = self.tar.push(rest)?;

@@ -44,26 +44,26 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
                 self.set(file, state);
                 return Ok(None);
             }
-            (self.sink(file)?, self.limits(&name))
+            (self.sink(file)?, tar::Limits::INNER)
         };
         let passphrase = &self.options.passphrase;
         let unpack = self.unpack.clone();
         let decoding =
             Decoding::new(cipher, unpack, passphrase, limits, top, sink);
-        decoding.map(Some).map_err(|error| self.inner(error))
+        let mut decoding = decoding.map_err(|error| self.inner(error))?;
+        decoding.limit(self.limit(&name));
+        Ok(Some(decoding))
     }
 
-    /// How large a file may be once it is decoded.
-    fn limits(&self, name: &[u8]) -> tar::Limits {
+    /// Bytes that an inner archive may have. Holes are none of them: an image
+    /// may seem far larger than what it takes on the disk.
+    fn limit(&self, name: &[u8]) -> u64 {
         let qube = self.qube_of(name).filter(|_| self.options.limit_decoded);
         let bytes = qube.and_then(|qube| qube.bytes);
-        let announced = bytes.map_or(u64::MAX, |bytes| {
+        bytes.map_or(u64::MAX, |bytes| {
             let many = bytes.saturating_mul(DECODED_FACTOR);
             many.saturating_add(DECODED_BYTES_MIN)
-        });
-        let inner = tar::Limits::INNER;
-        let decoded_bytes_max = inner.decoded_bytes_max.min(announced);
-        tar::Limits { decoded_bytes_max, ..inner }
+        })
     }
 
     /// Why a file is not decoded at all, if it is not.
