@@ -7,12 +7,13 @@ mod archive;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Cursor;
+use std::io::{self, Cursor, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
 use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
+use qubes_fsm::backup::decode::DecodeError;
 use qubes_fsm::backup::filter::{External, Programs, Running};
 use qubes_fsm::backup::read::{Goal, Options, ReadError, read, read_seekable};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
@@ -391,6 +392,53 @@ fn what_exists_is_not_replaced() {
     let goal = Goal::Restore { target, wanted: Vec::new() };
     read(archive.as_slice(), options(goal)).unwrap();
     assert_eq!(tree(to.path()), tree(&made.directory.path().join("from")));
+}
+
+/// An archive whose one image decodes to 1.1 GiB of data that is no hole.
+fn bomb(announced: &str) -> Vec<u8> {
+    let form = Form { filter: Some("zstd"), ..Form::default() };
+    let directory = tempfile::tempdir().unwrap();
+    source(directory.path());
+    let document = directory.path().join("qubes.xml");
+    let text = fs::read_to_string(&document).unwrap();
+    let path = "backup_path=\"vm5\"";
+    let text = text.replace(path, &format!("{path} {announced}"));
+    fs::write(&document, text).unwrap();
+    let size = 1_181_116_416;
+    let mut header = tar::Header::new_ustar();
+    header.set_path("vm5/private.img").unwrap();
+    header.set_mode(0o600);
+    header.set_size(size);
+    header.set_mtime(1_400_000_000);
+    header.set_cksum();
+    let zeros = io::repeat(0).take(size + 1024);
+    let inner = header.as_bytes().chain(zeros);
+    let stream = zstd::stream::encode_all(inner, 1).unwrap();
+    let mut members = members(directory.path(), form);
+    let name = "vm5/private.img.000";
+    let at = members.iter().position(|(n, _)| n == name).unwrap();
+    members[at + 1].1 = archive::mac_text(&stream, form.digest);
+    members[at].1 = stream;
+    outer(&members)
+}
+
+#[test]
+fn a_file_far_larger_than_announced_is_refused() {
+    // 4 times as much and 1 GiB are just what is decoded, or a bit less.
+    let decoded = 1_181_116_416 + 512 + 1024;
+    let announced = (decoded - (1_u64 << 30)).div_ceil(4);
+    let of = |bytes| bomb(&format!("backup_size=\"{bytes}\""));
+    let few = of(announced - 3);
+    match verify(&few).unwrap_err() {
+        ReadError::Inner { cause, .. } => {
+            assert!(matches!(*cause, DecodeError::TooLarge { .. }), "{cause}");
+        }
+        error => panic!("{error}"),
+    }
+    let lifted = Options { limit_decoded: false, ..options(Goal::Verify) };
+    assert_eq!(read(few.as_slice(), lifted).unwrap().omissions, [""; 0]);
+    verify(&of(announced)).unwrap();
+    verify(&bomb("")).unwrap();
 }
 
 #[test]

@@ -159,6 +159,11 @@ impl<'k, R: std::io::Read + Send> Supply<'k, R> {
                     let failed = state.failed.take();
                     return Err(failed.unwrap_or(ReadError::Canceled));
                 }
+                // A bug: a thread gave up, and nothing would ever come.
+                Output::Waiting if !state.ended && state.failed.is_some() => {
+                    let failed = state.failed.take();
+                    return Err(failed.unwrap_or(ReadError::Canceled));
+                }
                 Output::Waiting => {
                     self.changed.wait_for(&mut state, TICK);
                     MutexGuard::unlocked(&mut state, &mut *tick);

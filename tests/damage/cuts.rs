@@ -144,7 +144,7 @@ fn restored(archive: &[u8], keep_going: bool) -> ReadError {
 
 /// 100 KB, clear and encrypted, bound and not.
 #[test]
-fn at_every_byte() {
+fn one_form_at_every_byte_others_at_some() {
     for bits in 0..4 {
         let made = Recipe::new(bits & 1 > 0, bits & 2 > 0).make();
         let (archive, whole) = (made.pack(), whole_at(&made));
