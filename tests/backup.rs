@@ -429,12 +429,9 @@ fn a_file_far_larger_than_announced_is_refused() {
     let announced = (decoded - (1_u64 << 30)).div_ceil(4);
     let of = |bytes| bomb(&format!("backup_size=\"{bytes}\""));
     let few = of(announced - 3);
-    match verify(&few).unwrap_err() {
-        ReadError::Inner { cause, .. } => {
-            assert!(matches!(*cause, DecodeError::TooLarge { .. }), "{cause}");
-        }
-        error => panic!("{error}"),
-    }
+    let error = verify(&few).unwrap_err();
+    let ReadError::Inner { cause, .. } = error else { panic!("{error}") };
+    assert!(matches!(*cause, DecodeError::TooLarge { .. }), "{cause}");
     let lifted = Options { limit_decoded: false, ..options(Goal::Verify) };
     assert_eq!(read(few.as_slice(), lifted).unwrap().omissions, [""; 0]);
     verify(&of(announced)).unwrap();
