@@ -1,10 +1,10 @@
 //! The outer archive as a row of members.
 //!
 //! Lives here: reading, how large a member may be, how its data comes into
-//! memory. May not live here: what a member is for, when it is read.
+//! memory and what its code is. May not live here: what a member is for, when it is read.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::refusal::ReadError;
 use crate::format::chunk;
 use crate::format::escape::Escaped;
+use crate::format::hmac::{Digest, Guess, Mac, MacText, MacValue};
 use crate::format::limits::{HEADER_BYTES_MAX, MAC_TEXT_BYTES_MAX};
 use crate::format::tar::{Decoder, Event, Limits};
 use crate::fsm::cancel::Gate;
@@ -28,11 +29,14 @@ pub(super) struct Head {
     pub(super) size: u64,
 }
 
-/// The data of a member; its memory is used again for another.
+/// The data of a member, in pieces; their memory is used again for another.
+///
+/// A large member in one piece would be copied as it grows, and a size is only
+/// a claim until the data is there.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// Never shorter than it once was, so that it is set to zero once only.
-    bytes: Vec<u8>,
+    /// Of [`PIECE_BYTES`] each; as many as the largest member needed.
+    pieces: Vec<Vec<u8>>,
     used: usize,
 }
 
@@ -51,7 +55,7 @@ pub(super) struct Members<R> {
 /// Bytes that are read at a time where headers are.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes of data that are read at a time: a cancel waits for no more.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 impl<R: Read> Members<R> {
     pub(super) fn new(source: R, gate: Arc<Mutex<Gate>>) -> Self {
@@ -106,32 +110,50 @@ impl<R: Read> Members<R> {
     pub(super) fn data(&mut self, block: &mut Block) -> Result<(), ReadError> {
         block.used = 0;
         loop {
-            // The size is a claim: room grows with what comes.
-            let left = usize::try_from(self.outer.data_left());
-            let left = left.unwrap_or(usize::MAX);
-            if left == 0 {
-                return Ok(());
+            match self.outer.data_left() {
+                0 => return Ok(()),
+                left => block.used += self.some(block.room(left))?,
             }
-            let ready =
-                self.buffer.get(self.pending.clone()).unwrap_or_default();
-            let count = if ready.is_empty() {
-                let room = block.room(left.min(PIECE_BYTES), left);
-                let read = read(&mut self.source, room, &self.gate);
-                read.map_err(|cause| self.failed(cause))?
-            } else {
-                let ready = ready.get(..left).unwrap_or(ready);
-                let room = block.room(ready.len(), left);
-                room.copy_from_slice(ready);
-                self.pending.start += ready.len();
-                ready.len()
-            };
-            if count == 0 {
-                return self.end();
-            }
-            block.used += count;
-            let passed = self.outer.pass(count as u64);
-            self.offset.fetch_add(passed, Ordering::Relaxed);
         }
+    }
+
+    /// As [`data`](Self::data), for a member that is small.
+    pub(super) fn text(&mut self) -> Result<Vec<u8>, ReadError> {
+        let mut text = Vec::new();
+        let mut room = [0; MAC_TEXT_BYTES_MAX];
+        loop {
+            let left = self.outer.data_left().min(room.len() as u64) as usize;
+            let room = room.get_mut(..left).unwrap_or_default();
+            if room.is_empty() {
+                return Ok(text);
+            }
+            let count = self.some(room)?;
+            text.extend_from_slice(room.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Reads some data of that member, at most what is left of it.
+    fn some(&mut self, room: &mut [u8]) -> Result<usize, ReadError> {
+        let ready = self.buffer.get(self.pending.clone()).unwrap_or_default();
+        let count = if ready.is_empty() {
+            let read = read(&mut self.source, room, &self.gate);
+            read.map_err(|cause| self.failed(cause))?
+        } else {
+            let count = ready.len().min(room.len());
+            let (from, to) = (ready.get(..count), room.get_mut(..count));
+            if let (Some(from), Some(to)) = (from, to) {
+                to.copy_from_slice(from);
+            }
+            self.pending.start += count;
+            count
+        };
+        if count == 0 {
+            // Data is missing, so this is an error.
+            self.end()?;
+        }
+        let passed = self.outer.pass(count as u64);
+        self.offset.fetch_add(passed, Ordering::Relaxed);
+        Ok(count)
     }
 
     fn fill(&mut self) -> Result<usize, ReadError> {
@@ -185,25 +207,55 @@ impl<R: Read + Seek> Members<R> {
 }
 
 impl Block {
-    /// Room for `now` more bytes, of at most `left` that are still to come.
-    fn room(&mut self, now: usize, left: usize) -> &mut [u8] {
-        let end = self.used.saturating_add(now);
-        if self.bytes.len() < end {
-            // Twice as much, but never more than the member has.
-            let all = self.used.saturating_add(left);
-            let grown = self.bytes.len().saturating_mul(2).clamp(end, all);
-            self.bytes.reserve_exact(grown.saturating_sub(self.bytes.len()));
-            self.bytes.resize(grown, 0);
+    /// Room for some of the `left` bytes that are still to come.
+    fn room(&mut self, left: u64) -> &mut [u8] {
+        let (at, start) = (self.used / PIECE_BYTES, self.used % PIECE_BYTES);
+        if at >= self.pieces.len() {
+            // Memory that is set to zero by whoever gives it, when it is used.
+            self.pieces.push(vec![0; PIECE_BYTES]);
         }
-        self.bytes.get_mut(self.used..end).unwrap_or_default()
+        let end = (start as u64).saturating_add(left).min(PIECE_BYTES as u64);
+        let piece = self.pieces.get_mut(at);
+        piece
+            .and_then(|piece| piece.get_mut(start..end as usize))
+            .unwrap_or_default()
     }
-}
 
-impl Deref for Block {
-    type Target = [u8];
+    /// Bytes of data.
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
 
-    fn deref(&self) -> &[u8] {
-        self.bytes.get(..self.used).unwrap_or_default()
+    /// The data, in order, in pieces of [`PIECE_BYTES`] but for the last.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = (0..self.used).step_by(PIECE_BYTES);
+        self.pieces.iter().zip(starts).map(|(piece, start)| {
+            let count = self.used.saturating_sub(start).min(PIECE_BYTES);
+            piece.get(..count).unwrap_or_default()
+        })
+    }
+
+    /// The first piece: all of a small member.
+    pub(super) fn start(&self) -> &[u8] {
+        self.pieces().next().unwrap_or_default()
+    }
+
+    /// The code of the data.
+    pub(super) fn mac(&self, digest: Digest, passphrase: &[u8]) -> MacValue {
+        let mut mac = Mac::new(digest, passphrase);
+        self.pieces().for_each(|piece| mac.update(piece));
+        mac.finish()
+    }
+
+    /// The digest with which the text is the code of the data.
+    pub(super) fn guess(
+        &self,
+        passphrase: &[u8],
+        text: &MacText,
+    ) -> Option<Digest> {
+        let mut guess = Guess::new(passphrase);
+        self.pieces().for_each(|piece| guess.update(piece));
+        guess.finish(text)
     }
 }
 

@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::members::{Block, Head, Members};
 use super::refusal::ReadError;
 use crate::format::chunk;
-use crate::format::hmac::{Digest, Mac, MacText, MacValue};
+use crate::format::hmac::{Digest, MacText, MacValue};
 use crate::fsm::ahead::{Ahead, Event, Output, SourceEnd, Verdict};
 
 /// Chunks in memory: one is decoded while the next is read and hashed.
@@ -295,9 +295,8 @@ impl<R: std::io::Read> Source<R> {
         if !name.ends_with(chunk::MAC_SUFFIX) {
             match self.members.head() {
                 Ok(Some(head)) if head.name.ends_with(chunk::MAC_SUFFIX) => {
-                    let mut text = Block::default();
-                    match self.members.data(&mut text) {
-                        Ok(()) => code = Some((head.name, text.to_vec())),
+                    match self.members.text() {
+                        Ok(text) => code = Some((head.name, text)),
                         Err(error) => self.after = Some(Err(error)),
                     }
                 }
@@ -316,9 +315,7 @@ impl Item {
         if self.name.ends_with(chunk::MAC_SUFFIX) {
             return Verdict::Bad;
         }
-        let mut mac = Mac::new(digest, passphrase);
-        mac.update(&self.data);
-        let value = mac.finish();
+        let value = self.data.mac(digest, passphrase);
         let text = self.code.as_ref().map(|(_, text)| MacText::parse(text));
         let good =
             matches!(text, Some(Ok(text)) if value.matches(text.value()));

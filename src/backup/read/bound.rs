@@ -14,7 +14,7 @@ use crate::backup::decode::{DecodeError, Decoding, Sink, Unpack};
 use crate::backup::members::{Block, Members};
 use crate::format::chunk::{HEADER_NAME, MAC_SUFFIX, Member};
 use crate::format::header::Header;
-use crate::format::hmac::{Mac, MacText, guess};
+use crate::format::hmac::MacText;
 use crate::format::limits::MANIFEST_BYTES_MAX;
 use crate::format::manifest::{MANIFEST_NAME, Manifest, ManifestError, Place};
 use crate::format::tar::safe_components;
@@ -45,16 +45,18 @@ pub(super) fn first<R: Read + Seek>(
         }
         let member = Member::parse(&head.name)?;
         if place.accept(member)? {
-            let mut data = Block::default();
-            members.data(&mut data)?;
             match (member.mac(), &manifest) {
-                (Some(_), _) => manifest = Some((data, None)),
+                (Some(_), _) => {
+                    let mut data = Block::default();
+                    members.data(&mut data)?;
+                    manifest = Some((data, None));
+                }
                 (None, Some(_)) => {
-                    let text = data.to_vec();
+                    let text = members.text()?;
                     manifest = manifest.map(|(data, _)| (data, Some(text)));
                 }
                 // A code without its manifest: the walk ends in `Missing`.
-                (None, None) => {}
+                (None, None) => members.pass(length)?,
             }
             continue;
         }
@@ -84,24 +86,26 @@ fn header<R: Read>(
     members: &mut Members<R>,
     passphrase: &[u8],
 ) -> Result<Option<(Header, u64)>, ReadError> {
-    let (mut data, mut text) = (Block::default(), Block::default());
-    for (block, is_mac) in [(&mut data, false), (&mut text, true)] {
+    let (mut data, mut text) = (Block::default(), Vec::new());
+    for is_mac in [false, true] {
         let Some(head) = members.head()? else { return Ok(None) };
-        let is_header = match Member::parse(&head.name)? {
-            Member::Header => !is_mac,
-            Member::HeaderMac => is_mac,
-            Member::Chunk(_) | Member::ChunkMac(_) => false,
-        };
-        if !is_header {
-            return Ok(None);
+        match (Member::parse(&head.name)?, is_mac) {
+            (Member::Header, false) => members.data(&mut data)?,
+            (Member::HeaderMac, true) => text = members.text()?,
+            (
+                Member::Header
+                | Member::HeaderMac
+                | Member::Chunk(_)
+                | Member::ChunkMac(_),
+                _,
+            ) => return Ok(None),
         }
-        members.data(block)?;
     }
     let Ok(text) = MacText::parse(&text) else { return Ok(None) };
-    let Some(digest) = guess(passphrase, &data, &text) else {
+    let Some(digest) = data.guess(passphrase, &text) else {
         return Ok(None);
     };
-    let header = Header::parse(&data)?;
+    let header = Header::parse(data.start())?;
     header.check_digest(digest)?;
     let size = data.len() as u64;
     Ok(header.promise().is_some().then_some((header, size)))
@@ -111,7 +115,7 @@ fn header<R: Read>(
 fn open(
     header: &Header,
     unpack: Unpack,
-    data: &[u8],
+    data: &Block,
     text: Option<Vec<u8>>,
     passphrase: &[u8],
     offset: u64,
@@ -127,9 +131,8 @@ fn open(
         let name = shown(&[&name, MAC_SUFFIX].concat());
         ReadError::MacText { name, cause }
     })?;
-    let mut mac = Mac::new(header.digest(), passphrase);
-    mac.update(data);
-    if !mac.verify(&text) {
+    let value = data.mac(header.digest(), passphrase);
+    if !value.matches(text.value()) {
         return Err(ReadError::Mac { name: shown(&name), offset });
     }
     let content =
@@ -143,7 +146,7 @@ fn open(
 fn decode(
     header: &Header,
     unpack: Unpack,
-    data: &[u8],
+    data: &Block,
     passphrase: &[u8],
 ) -> Result<Vec<u8>, DecodeError> {
     let (sink, limits) = in_memory(MANIFEST_BYTES_MAX);
@@ -152,7 +155,9 @@ fn decode(
     let cipher = header.cipher()?;
     let mut decoding =
         Decoding::new(cipher, unpack, passphrase, limits, top, sink)?;
-    decoding.push(data)?;
+    for piece in data.pieces() {
+        decoding.push(piece)?;
+    }
     match decoding.finish()? {
         (Sink::Memory(memory), _) => Ok(memory.content),
         _ => Err(DecodeError::NotOneFile),

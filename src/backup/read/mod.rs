@@ -33,7 +33,7 @@ use crate::format::cipher::Cipher;
 use crate::format::compression::{CompressionError, Filter};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
-use crate::format::hmac::{Digest, Mac, MacText, MacValue, guess};
+use crate::format::hmac::{Digest, MacText, MacValue};
 use crate::format::limits::HEADER_BYTES_MAX;
 use crate::format::manifest::{
     Entry, MANIFEST_NAME, Manifest, ManifestError, Place,
@@ -308,8 +308,9 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         // code does not fit, and nothing is published anyway.
         let promise = b"backup-manifest=";
         let promised = self.ahead.as_ref().is_some_and(|item| {
+            let data = item.data.start();
             item.data.len() <= HEADER_BYTES_MAX
-                && item.data.windows(promise.len()).any(|text| text == promise)
+                && data.windows(promise.len()).any(|text| text == promise)
         });
         let restores = matches!(self.options.goal, Goal::Restore { .. });
         let late = self.bound.manifest.is_none() && !self.options.keep_going;
@@ -361,7 +362,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
                 // All digests are tried at once, at equal cost.
                 let found = *self
                     .guessed
-                    .get_or_insert_with(|| guess(key, &self.item.data, &text));
+                    .get_or_insert_with(|| self.item.data.guess(key, &text));
                 verdict(found.is_some() && found == digest_of(digest))
             }
             Effect::Parse => self.parse()?,
@@ -457,7 +458,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         let Some(item) = &mut item else { return Ok(None) };
         // A code alone is no chunk: what is at hand stays for the error.
         if item.name.ends_with(chunk::MAC_SUFFIX) {
-            self.mac = item.data.to_vec();
+            self.mac = item.data.start().to_vec();
             return Ok(Some(std::mem::take(&mut item.name)));
         }
         self.item = std::mem::take(item);
@@ -504,9 +505,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
 
     /// The code of the member at hand, computed over what was read.
     fn mac_of(&self, digest: Digest) -> MacValue {
-        let mut mac = Mac::new(digest, &self.options.passphrase);
-        mac.update(&self.item.data);
-        mac.finish()
+        self.item.data.mac(digest, &self.options.passphrase)
     }
 
     /// The verdict on the chunk at hand, by its own code and, where that was
@@ -560,7 +559,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     }
 
     fn parse(&mut self) -> Result<Event, ReadError> {
-        let header = Header::parse(&self.item.data)?;
+        let header = Header::parse(self.item.data.start())?;
         let named = Digest::ALL.iter().position(|d| *d == header.digest());
         // The list has a few entries.
         let named = named.unwrap_or_default() as u8;
@@ -605,7 +604,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     ) -> Result<Event, ReadError> {
         if let Some(digest) = artificial.and_then(digest_of) {
             // Without a header the first bytes say whether it is encrypted.
-            let salted = self.item.data.starts_with(b"Salted__");
+            let salted = self.item.data.start().starts_with(b"Salted__");
             let cipher = salted.then_some(Cipher::Aes256);
             self.begin(Header::artificial(digest, cipher, None)?)?;
         }
@@ -621,7 +620,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         };
         let (mut done, name) = (self.item.start, &self.item.name);
         let mut pushed = Ok(());
-        for piece in self.item.data.chunks(DECODE_BYTES) {
+        for piece in self.item.data.pieces() {
             if self.is_canceled() {
                 pushed = Err(ReadError::Canceled);
                 break;
@@ -817,8 +816,6 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
 }
 
 const STORE_NAME: &[u8] = b"qubes.xml";
-/// Bytes that are decoded before a cancel is looked at again.
-const DECODE_BYTES: usize = 1 << 20;
 
 /// How far a reader is that has read `read` bytes and decoded `done`.
 fn halfway(read: u64, done: u64) -> u64 {
