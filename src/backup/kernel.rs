@@ -8,6 +8,7 @@
 //! A path is bytes with `/` between its components, checked by the caller; an
 //! empty one is the directory itself. No function keeps a descriptor open.
 
+use std::num::NonZero;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags,
-    ResolveFlags, Timespec, Timestamps, UTIME_OMIT,
+    self, Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags,
+    RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::{self, Errno as Os};
 
@@ -30,7 +31,14 @@ pub(super) struct Folder {
 
 /// A new file that is being written.
 #[derive(Debug)]
-pub(super) struct NewFile(OwnedFd);
+pub(super) struct NewFile {
+    fd: OwnedFd,
+    /// Up to here the kernel was asked to write to the disk.
+    asked: u64,
+}
+
+/// Bytes after which the kernel is asked to begin writing.
+const ASK_BYTES: u64 = 8 << 20;
 
 /// What is under a name.
 #[derive(Clone, Copy, Debug)]
@@ -269,7 +277,7 @@ impl Folder {
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC;
         fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
-            .map(NewFile)
+            .map(|fd| NewFile { fd, asked: 0 })
             .map_err(failed("create"))
     }
 
@@ -499,12 +507,12 @@ impl Folder {
 
 impl NewFile {
     pub(super) fn write_at(
-        &self,
+        &mut self,
         mut offset: u64,
         mut bytes: &[u8],
     ) -> Result<(), Failed> {
         while !bytes.is_empty() {
-            match io::pwrite(&self.0, bytes, offset) {
+            match io::pwrite(&self.fd, bytes, offset) {
                 Ok(0) => return Err(failed("write")(Os::IO)),
                 Ok(count) => {
                     bytes = bytes.get(count..).unwrap_or_default();
@@ -514,14 +522,22 @@ impl NewFile {
                 Err(errno) => return Err(failed("write")(errno)),
             }
         }
+        let length = NonZero::new(offset.saturating_sub(self.asked));
+        if length.is_some_and(|length| length.get() >= ASK_BYTES) {
+            // What was written is written to the disk from now on, so that
+            // the wait at the end is short. Advice only: it may fail.
+            let advice = Advice::DontNeed;
+            let _ = fs::fadvise(&self.fd, self.asked, length, advice);
+            self.asked = offset;
+        }
         Ok(())
     }
 
     /// Gives the file its size, mode and time.
     pub(super) fn finish(self, size: u64, meta: Meta) -> Result<(), Failed> {
-        retry(|| fs::ftruncate(&self.0, size)).map_err(failed("set size"))?;
-        set_mode(&self.0, meta.mode)?;
-        fs::futimens(&self.0, &times(meta.time)).map_err(failed("set time"))
+        retry(|| fs::ftruncate(&self.fd, size)).map_err(failed("set size"))?;
+        set_mode(&self.fd, meta.mode)?;
+        fs::futimens(&self.fd, &times(meta.time)).map_err(failed("set time"))
     }
 }
 
