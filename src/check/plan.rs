@@ -216,6 +216,7 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             World::Members(model) => phase_run(&phase, &model, means),
             World::Ahead(model) => phase_run(&phase, &model, means),
             World::Cancel(model) => phase_run(&phase, &model, means),
+            World::Writing(model) => phase_run(&phase, &model, means),
             World::Reading(model) => phase_run(&phase, &model, means),
         },
         Task::Schedules(number) => scheduled(number, means),

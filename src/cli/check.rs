@@ -475,14 +475,17 @@ fn phase_picture(
         Some((_, Ok(None))) | None => {
             return Err(Failure::usage(&format!(
                 "{model}: no picture, its states are numbers; wanted one of \
-                 lock, members, cancel, restore, verify"
+                 lock, members, cancel, backup, restore, verify"
             )));
         }
     };
     // What is done wrong around the gate does not change it.
     let title = match phase.world {
         World::Cancel(_) => model.to_owned(),
-        World::Members(_) | World::Ahead(_) | World::Reading(_) => {
+        World::Members(_)
+        | World::Ahead(_)
+        | World::Writing(_)
+        | World::Reading(_) => {
             format!("{model} {}", phase.protocol)
         }
     };

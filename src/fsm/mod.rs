@@ -11,6 +11,8 @@
 //! them apart.
 
 pub mod ahead;
+pub mod backup;
+pub mod backup_call;
 pub mod call;
 pub mod cancel;
 pub mod lock;

@@ -1,4 +1,4 @@
-//! The tables of the machines of reading, in the form of `fsm::table`.
+//! The tables of the phase machines, in the form of `fsm::table`.
 //!
 //! Lives here: which answers the walk tries, and words for states, effects
 //! and events without their numbers. May not live here: a transition; there
@@ -7,6 +7,7 @@
 use core::convert::Infallible;
 use core::ops::ControlFlow::{Break, Continue};
 
+use super::backup::{self, Backup};
 use super::cancel::{Cancel, Canceled, Child, Gate};
 use super::members::{self, Members};
 use super::refused::Refused;
@@ -256,6 +257,126 @@ fn word(event: Event) -> &'static str {
         Event::Stopped => "stopped",
         Event::Failed(_) => "failed",
         Event::Canceled => "canceled",
+    }
+}
+
+/// The table of `fsm::backup` for one plan, with two chunks of each file.
+///
+/// # Errors
+/// A possible answer was refused: `step` lacks a row.
+pub fn backup(machine: Backup) -> Result<Table, Refused> {
+    use backup::{Event, Failure, State};
+    let few = |machine: &Backup| match machine.state {
+        State::Filling(at) => at.chunk < u32::from(FEW),
+        State::Creating
+        | State::Header
+        | State::HeaderMac
+        | State::Opening(_)
+        | State::Sending(..)
+        | State::Reaping(..)
+        | State::Macing(..)
+        | State::Syncing
+        | State::Deciding(_)
+        | State::Renaming
+        | State::SyncingDir
+        | State::Closing
+        | State::Stopping(_)
+        | State::Removing(_)
+        | State::Over(_) => true,
+    };
+    walk_by(machine, backup_label, |machine| {
+        let effect = match machine.effect() {
+            Continue(effect) => effect,
+            Break(_) => return Ok(Vec::new()),
+        };
+        let events = [
+            (Event::Ok, "ok"),
+            (Event::Filled { more: true }, "more"),
+            (Event::Filled { more: false }, "no more"),
+            (Event::Failed(Failure(0)), "failed"),
+            (Event::Canceled, "canceled"),
+        ];
+        let mut answers = Vec::new();
+        for (event, text) in events {
+            if effect.allows(event) {
+                let to = machine.step(event)?;
+                if few(&to) {
+                    answers.push(answer(backup_verb(effect), text, to));
+                }
+            }
+        }
+        Ok(answers)
+    })
+}
+
+fn backup_label(machine: &Backup) -> String {
+    use backup::{End, Next, State, Then};
+    let next = |state: &str, next: Next| {
+        let next = match next {
+            Next::Chunk => "a chunk",
+            Next::File => "a file",
+            Next::Nothing => "nothing",
+        };
+        format!("{state}, {next} follows")
+    };
+    let of = |state: &str, end: End| {
+        let end = match end {
+            End::Done => "done",
+            End::Failed { published: false, .. } => "failed",
+            End::Failed { published: true, .. } => "failed in place",
+            End::Canceled(_) => "canceled",
+        };
+        format!("{state}, {end}")
+    };
+    match machine.state {
+        State::Creating => "creating".to_owned(),
+        State::Header => "header".to_owned(),
+        State::HeaderMac => "header mac".to_owned(),
+        State::Opening(_) => "opening".to_owned(),
+        State::Filling(_) => "filling".to_owned(),
+        State::Sending(_, then) => next("sending", then),
+        State::Reaping(_, then) => next("reaping", then),
+        State::Macing(_, then) => next("macing", then),
+        State::Syncing => "syncing".to_owned(),
+        State::Deciding(then) => {
+            let what = match then {
+                Then::Publish => "publish",
+                Then::LastMac(_) => "last mac",
+                Then::Fail(_) => "failure",
+                Then::Done => "done",
+            };
+            format!("deciding, {what}")
+        }
+        State::Renaming => "renaming".to_owned(),
+        State::SyncingDir => "syncing the directory".to_owned(),
+        State::Closing => "closing".to_owned(),
+        State::Stopping(end) => of("stopping", end),
+        State::Removing(end) => of("removing", end),
+        State::Over(over) if over.left => {
+            format!("{}, one left", of("over", over.end))
+        }
+        State::Over(over) => of("over", over.end),
+    }
+}
+
+fn backup_verb(effect: backup::Effect) -> &'static str {
+    use backup::Effect;
+    match effect {
+        Effect::Create => "create",
+        Effect::EmitHeader => "emit header",
+        Effect::EmitHeaderMac => "emit header mac",
+        Effect::Open(_) => "open",
+        Effect::Fill(_) => "fill",
+        Effect::Emit(_) => "emit",
+        Effect::Reap(_) => "reap",
+        Effect::EmitMac(_) => "emit mac",
+        Effect::Sync => "sync",
+        Effect::Decide => "decide",
+        Effect::Rename => "rename",
+        Effect::SyncDir => "sync directory",
+        Effect::Close => "close",
+        Effect::Stop => "stop",
+        Effect::Remove => "remove",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The worlds of the phase machines: what happens to them, what must hold.
 //!
-//! Lives here: for each machine of reading a backup a world that fulfils
+//! Lives here: for each machine of the phases a world that fulfils
 //! [`Model`](super::Model), with faults, cancels and attackers in it, and the
 //! mutants as values of its configuration. May not live here: a second
 //! version of any machine.
@@ -11,6 +11,10 @@
 
 pub mod ahead;
 pub mod archive;
+pub mod backup;
+pub mod backup_rows;
+pub mod backup_rules;
+pub mod backup_words;
 pub mod cancel;
 pub mod members;
 pub mod restore;
@@ -19,6 +23,7 @@ pub mod rows;
 pub mod schedules;
 pub mod words;
 
+use crate::fsm::backup::Backup;
 use crate::fsm::phase_table;
 use crate::fsm::refused::Refused;
 use crate::fsm::restore::Restore;
@@ -30,7 +35,8 @@ pub const ENDS: &str = "L every fair path ends";
 /// A world to check, and what should come of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Phase {
-    /// Which machine: `members`, `ahead`, `cancel`, `restore` or `verify`.
+    /// Which machine: `members`, `ahead`, `cancel`, `backup`, `restore` or
+    /// `verify`.
     pub model: &'static str,
     /// Which configuration of it, or what is done wrong.
     pub protocol: &'static str,
@@ -55,6 +61,8 @@ pub enum World {
     Ahead(ahead::Pool),
     /// Of `fsm::cancel`.
     Cancel(cancel::Cancelation),
+    /// Of `fsm::backup`.
+    Writing(backup::Writing),
     /// Of `fsm::restore`, for `restore` and `verify`.
     Reading(restore::Reading),
 }
@@ -70,6 +78,9 @@ impl World {
             Self::Members(source) => phase_table::members(source.machine)?,
             Self::Ahead(_) => return Ok(None),
             Self::Cancel(_) => phase_table::gate(),
+            Self::Writing(writing) => {
+                phase_table::backup(Backup::new(writing.plan))?
+            }
             Self::Reading(reading) => {
                 phase_table::restore(Restore::new(reading.plan))?
             }
@@ -93,6 +104,20 @@ impl World {
                 let stubborn = if model.stubborn { ", stubborn" } else { "" };
                 format!("{}{stubborn}", many(model.cancelers, "canceler"))
             }
+            Self::Writing(writing) => {
+                let files = usize::from(writing.plan.files);
+                let lengths = writing.lengths.iter().take(files);
+                let lengths: Vec<_> = lengths.map(u8::to_string).collect();
+                let mut text = format!("{} halves", lengths.join("+"));
+                text.push_str(troubles(writing.faults));
+                if writing.cancel {
+                    text.push_str(", cancel");
+                }
+                if writing.power {
+                    text.push_str(", power cut");
+                }
+                text
+            }
             Self::Reading(reading) => {
                 let archive = reading.archive;
                 let mut text = format!("{}x{}", archive.files, archive.chunks);
@@ -100,16 +125,22 @@ impl World {
                     text.push_str(", ");
                     text.push_str(&many(usize::from(reading.edits), "edit"));
                 }
-                match reading.faults {
-                    0 => {}
-                    1 => text.push_str(", fault"),
-                    n => text.push_str(&format!(", {n} faults")),
-                }
+                text.push_str(troubles(reading.faults));
                 if reading.cancel {
                     text.push_str(", cancel");
                 }
                 text
             }
         }
+    }
+}
+
+/// Faults are few.
+fn troubles(faults: u8) -> &'static str {
+    match faults {
+        0 => "",
+        1 => ", fault",
+        2 => ", 2 faults",
+        _ => ", faults",
     }
 }

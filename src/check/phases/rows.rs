@@ -4,6 +4,7 @@
 //! and the verdicts expected. May not live here: the worlds, running them.
 
 use super::ahead::{A1, A2, A3, A4, Pool};
+use super::backup_rows::{backup_mutants, backup_right};
 use super::cancel::{C1, C2, C3, C4, Cancelation, Mutant, Outcome};
 use super::members::{M1, M2, M3, Source};
 use super::restore::{Binding, Flaw, Reading};
@@ -23,6 +24,8 @@ pub fn all() -> Vec<Phase> {
         ahead_mutants(),
         cancel_right(),
         cancel_mutants(),
+        backup_right(),
+        backup_mutants(),
         restore_right(),
         restore_unbound(),
         restore_mutants(),
@@ -33,7 +36,7 @@ pub fn all() -> Vec<Phase> {
 }
 
 /// A world of the machine as it is.
-fn right(
+pub(super) fn right(
     model: &'static str,
     protocol: &'static str,
     world: World,
@@ -51,7 +54,7 @@ fn right(
 }
 
 /// A world in which something is done wrong.
-fn mutant(
+pub(super) fn mutant(
     model: &'static str,
     protocol: &'static str,
     world: World,
@@ -73,7 +76,7 @@ impl Phase {
     }
 
     /// History, or what nobody should miss.
-    fn shown(self) -> Self {
+    pub(super) fn shown(self) -> Self {
         Self { by_default: true, ..self }
     }
 }

@@ -8,6 +8,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use super::ENDS;
 use super::ahead::{self, A1, A2, A3, A4, Pool};
 use super::archive::{Content, Spot};
+use super::backup_rules::{B1, B1_CUT, B2, B3, B4, B5, B6, B7, B8};
 use super::cancel::{
     self, C1, C2, C3, C4, Cancelation, Canceler, Ended, Outcome, Process,
     Signal, Worker,
@@ -95,6 +96,15 @@ fn meaning(property: &str) -> Option<&'static str> {
         C2 => "a child is left",
         C3 => "nothing failed by itself",
         C4 => "a signal went to a process that may be anybody's",
+        B1 => "what stands under the name is no whole archive",
+        B1_CUT => "what a power cut leaves is no whole archive",
+        B2 => "it is not whole, or a power cut could still take it",
+        B3 => "a reader would take it, and it could still be called off",
+        B4 => "canceled, and accepted to be canceled, are not the same here",
+        B5 => "a child or a temporary file is left, and nobody says so",
+        B6 => "this is not what failed first",
+        B7 => "an empty chunk follows a full one",
+        B8 => "what the child said is lost",
         R1 => "the decoder got a chunk that was not verified",
         R2 => "a file has its name that is not whole",
         R3 => "a file has its name that is not what was backed up",

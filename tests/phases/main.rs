@@ -7,6 +7,8 @@
 
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 
+mod backup;
+
 use qubes_fsm::check::explore::{
     Limits, NO_DEADLOCK, Report, Verdict, explore,
 };
