@@ -95,14 +95,16 @@ fn the_list_names_every_model_and_every_check() {
         };
         assert!(out.lines().any(|line| named(&line)), "{}", protocol.name);
     }
-    for model in ["golden", "members", "ahead", "cancel", "restore", "verify"] {
+    for model in
+        ["golden", "members", "ahead", "cancel", "backup", "restore", "verify"]
+    {
         assert!(out.contains(&format!("\n{model:8} ")), "{model}");
     }
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 58);
-    assert_eq!(others.lines().count(), 50);
+    assert_eq!(checks.lines().count(), 67);
+    assert_eq!(others.lines().count(), 72);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
@@ -238,7 +240,7 @@ fn what_is_not_there_is_refused_in_full() {
             "sock",
             2,
             "model \"sock\": no such model; wanted one of lock, golden, \
-             members, ahead, cancel, restore, verify",
+             members, ahead, cancel, backup, restore, verify",
         ),
         ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
         (
@@ -286,8 +288,8 @@ fn the_golden_model_is_counted() {
 /// is found, by the properties that it is known to violate and no others.
 #[test]
 fn the_phases_are_checked_by_name() {
-    let (code, rows) = rows("members ahead cancel restore verify");
-    assert_eq!((code, rows.len()), (0, 102));
+    let (code, rows) = rows("members ahead cancel backup restore verify");
+    assert_eq!((code, rows.len()), (0, 157));
     let (loom, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row["engine"] == "loom");
     assert_eq!(loom.len(), 9);
@@ -505,7 +507,7 @@ fn a_phase_can_be_drawn() {
         (
             "ahead",
             "ahead: no picture, its states are numbers; wanted one of lock, \
-             members, cancel, restore, verify",
+             members, cancel, backup, restore, verify",
         ),
         ("members cancel", "a picture shows one machine; wanted one model"),
         (

@@ -1,5 +1,7 @@
 //! `backup` in its world: what is right holds, and every error is found.
 
+use std::ops::ControlFlow::{Break, Continue};
+
 use qubes_fsm::check::explore::{Limits, Verdict, explore};
 use qubes_fsm::check::phases::backup::{Flaw, Step, Writing};
 use qubes_fsm::fsm::backup::{
@@ -161,4 +163,43 @@ fn what_is_in_place_stays() {
     let end = End::Failed { cause: Failure(7), published: true };
     let over = State::Over(Over { end, left: false });
     assert_eq!(stopped.map(|machine| machine.state), Ok(over));
+}
+
+/// Whatever an effect allows is taken, from every state that any answer leads
+/// to; nothing else is.
+#[test]
+fn every_answer_has_its_row() {
+    let events = [
+        Event::Ok,
+        Event::Filled { more: true },
+        Event::Filled { more: false },
+        Event::Failed(Failure(3)),
+        Event::Canceled,
+    ];
+    for (target, wanted) in [(FILE, 49), (STREAM, 40)] {
+        let plan = Plan { files: 2, target, variant: Variant::Right };
+        let mut machines = vec![Backup::new(plan)];
+        let mut next = 0;
+        while let Some(&machine) = machines.get(next) {
+            next += 1;
+            for event in events {
+                let allowed = match machine.effect() {
+                    Continue(effect) => effect.allows(event),
+                    Break(_) => false,
+                };
+                let taken = machine.step(event);
+                assert_eq!(taken.is_ok(), allowed, "{machine:?} {event:?}");
+                // Two chunks of each file.
+                let deep =
+                    |state| matches!(state, State::Filling(at) if at.chunk > 1);
+                if let Ok(to) = taken
+                    && !deep(to.state)
+                    && !machines.contains(&to)
+                {
+                    machines.push(to);
+                }
+            }
+        }
+        assert_eq!(machines.len(), wanted, "{target:?}");
+    }
 }

@@ -21,10 +21,10 @@ pub(super) fn backup_right() -> Vec<Phase> {
     let stream = "a pipe: the last mac is the point of no return";
     let (to_file, to_stream) = (Target::File, Target::Stream);
     vec![
-        world("file", to_file, &[4, 4], 1, file),
-        world("file", to_file, &[0, 2, 3], 2, file),
-        world("stream", to_stream, &[4, 4], 1, stream),
-        world("stream", to_stream, &[0, 2, 3], 2, stream),
+        world("shipped", to_file, &[4, 4], 1, file),
+        world("shipped", to_file, &[0, 2, 3], 2, file),
+        world("shipped", to_stream, &[4, 4], 1, stream),
+        world("shipped", to_stream, &[0, 2, 3], 2, stream),
     ]
 }
 

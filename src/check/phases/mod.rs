@@ -23,7 +23,7 @@ pub mod rows;
 pub mod schedules;
 pub mod words;
 
-use crate::fsm::backup::Backup;
+use crate::fsm::backup::{Backup, Target};
 use crate::fsm::phase_table;
 use crate::fsm::refused::Refused;
 use crate::fsm::restore::Restore;
@@ -108,7 +108,12 @@ impl World {
                 let files = usize::from(writing.plan.files);
                 let lengths = writing.lengths.iter().take(files);
                 let lengths: Vec<_> = lengths.map(u8::to_string).collect();
-                let mut text = format!("{} halves", lengths.join("+"));
+                let target = match writing.plan.target {
+                    Target::File => "file",
+                    Target::Stream => "stream",
+                };
+                let mut text =
+                    format!("{target} of {} halves", lengths.join("+"));
                 text.push_str(troubles(writing.faults));
                 if writing.cancel {
                     text.push_str(", cancel");
