@@ -214,8 +214,91 @@ fn members_that_are_missing_doubled_exchanged_or_renumbered() {
     let error = refused(&made, &outer(&members));
     assert_eq!(
         error.to_string(),
-        "vm5/private.img.002: comes after vm5/private.img.002; wanted a \
-         chunk's code, its next chunk, or a new file from 000"
+        "vm5/private.img.002: comes after vm5/private.img.000.hmac; wanted \
+         vm5/private.img.001, or number 000 of a file that was not there \
+         before"
+    );
+}
+
+/// What came before is named, and what should follow that.
+#[test]
+fn what_is_out_of_sequence_says_what_was_wanted() {
+    let made = made(Form { chunk: 10_240, ..Form::default() });
+    let text = |members: &[Member]| {
+        verify(&outer(members)).map(|_| ()).unwrap_err().to_string()
+    };
+    let without = |names: &[&str]| {
+        let mut members = made.members.clone();
+        members.retain(|(name, _)| !names.contains(&name.as_str()));
+        assert_eq!(members.len() + names.len(), made.members.len());
+        text(&members)
+    };
+    let header = ["backup-header", "backup-header.hmac"];
+    let store = ["qubes.xml.000", "qubes.xml.000.hmac"];
+    let next = "vm5/private.img.001, or number 000 of a file that was not \
+                there before";
+    for (names, wanted) in [
+        (
+            &header[..1],
+            "backup-header.hmac: comes after nothing; wanted backup-header, \
+             or qubes.xml.000 of an archive without it"
+                .to_owned(),
+        ),
+        (
+            &header[1..],
+            "qubes.xml.000: comes after backup-header; wanted \
+             backup-header.hmac"
+                .to_owned(),
+        ),
+        (
+            &[header[0], header[1], store[1]],
+            "vm5/private.img.000: comes after qubes.xml.000; wanted \
+             qubes.xml.000.hmac"
+                .to_owned(),
+        ),
+        (
+            &store,
+            "vm5/private.img.000: comes after backup-header.hmac; wanted \
+             qubes.xml.000"
+                .to_owned(),
+        ),
+        (
+            &["vm5/private.img.001"],
+            format!(
+                "vm5/private.img.001.hmac: comes after \
+                 vm5/private.img.000.hmac; wanted {next}"
+            ),
+        ),
+        (
+            &["vm5/private.img.001.hmac"],
+            "vm5/private.img.002: comes after vm5/private.img.001; wanted \
+             vm5/private.img.001.hmac"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(without(names), wanted);
+    }
+    // A file again, when another came between.
+    let of_file = |(name, _): &&Member| name.starts_with("vm5/firewall.xml");
+    let mut members = made.members.clone();
+    members.extend(made.members.iter().filter(of_file).cloned());
+    let last = &made.members[made.members.len() - 1].0;
+    let error = text(&members);
+    let start = format!("vm5/firewall.xml.000: comes after {last}; wanted ");
+    assert!(error.starts_with(&start), "{error}");
+    // So with the end.
+    assert_eq!(
+        text(&made.members[..1]),
+        "archive: ends after backup-header; wanted backup-header.hmac"
+    );
+    assert_eq!(
+        text(&made.members[..2]),
+        "archive: ends after backup-header.hmac; wanted qubes.xml.000"
+    );
+    assert_eq!(
+        text(&made.members[..5]),
+        "archive: ends after vm5/private.img.000; wanted \
+         vm5/private.img.000.hmac"
     );
 }
 

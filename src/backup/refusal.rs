@@ -47,20 +47,20 @@ pub enum ReadError {
     /// The archive ends too early.
     #[error("archive: ends after {after}; wanted {wanted}")]
     Truncated {
-        /// The last member.
+        /// The last member, or `nothing`.
         after: String,
         /// What should follow.
-        wanted: &'static str,
+        wanted: String,
     },
     /// A member stands where no writer puts it.
     #[error("{found}: comes after {after}; wanted {wanted}")]
     Sequence {
         /// Its name.
         found: String,
-        /// The member before it.
+        /// The member before it, or `nothing`.
         after: String,
         /// What should stand there.
-        wanted: &'static str,
+        wanted: String,
     },
     /// No digest fits the first code.
     #[error(

@@ -124,7 +124,7 @@ fn open(
     let Some(text) = text else {
         return Err(ReadError::Truncated {
             after: shown(&name),
-            wanted: "its authentication code",
+            wanted: shown(&[&name, MAC_SUFFIX].concat()),
         });
     };
     let text = MacText::parse(&text).map_err(|cause| {

@@ -233,7 +233,9 @@ struct Reader<'r, 'o, R> {
     item: Item,
     /// That code, if it was not asked for yet.
     code: Option<Vec<u8>>,
+    /// The name of the last member, and of the one before it.
     last: Vec<u8>,
+    before: Vec<u8>,
     mac: Vec<u8>,
     numbers: BTreeMap<Vec<u8>, u16>,
     guessed: Option<Option<Digest>>,
@@ -280,6 +282,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             item: Item::default(),
             code: None,
             last: Vec::new(),
+            before: Vec::new(),
             mac: Vec::new(),
             numbers: BTreeMap::new(),
             guessed: None,
@@ -425,7 +428,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         if let Some(place) = &mut self.place {
             place.accept(parsed)?;
         }
-        self.last = name.clone();
+        self.before = std::mem::replace(&mut self.last, name.clone());
         Ok(Event::Named(match parsed {
             chunk::Member::Header => Member::Header,
             chunk::Member::Chunk(chunk) => {
@@ -785,16 +788,14 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         };
         match (cause, own.and_then(Option::take)) {
             (Cause::Failed(_) | Cause::Missing, Some(error)) => error,
-            (Cause::Truncated, _) => ReadError::Truncated {
-                after: if last.is_empty() { "nothing".into() } else { last },
-                wanted: "more members: chunks, each with its code",
-            },
-            (Cause::Sequence, _) => ReadError::Sequence {
-                found: last,
-                after: shown(&self.item.name),
-                wanted: "a chunk's code, its next chunk, or a new file from \
-                         000",
-            },
+            (Cause::Truncated, _) => {
+                let (after, wanted) = place(&self.last);
+                ReadError::Truncated { after, wanted }
+            }
+            (Cause::Sequence, _) => {
+                let (after, wanted) = place(&self.before);
+                ReadError::Sequence { found: last, after, wanted }
+            }
             (Cause::Passphrase, _) => {
                 ReadError::Passphrase { name: shown(&self.item.name) }
             }
@@ -820,6 +821,29 @@ const STORE_NAME: &[u8] = b"qubes.xml";
 /// How far a reader is that has read `read` bytes and decoded `done`.
 fn halfway(read: u64, done: u64) -> u64 {
     (read / 2).saturating_add(done / 2)
+}
+
+/// A place in the archive by the name of the member before it: that name as
+/// it is shown, and what must stand there.
+fn place(before: &[u8]) -> (String, String) {
+    if before.is_empty() {
+        let wanted = "backup-header, or qubes.xml.000 of an archive without it";
+        return ("nothing".to_owned(), wanted.to_owned());
+    }
+    let wanted = match chunk::Member::parse(before) {
+        Ok(member) => match (member.mac(), member) {
+            (Some(mac), _) => shown(&mac.name()),
+            (None, chunk::Member::ChunkMac(chunk)) => {
+                let next = chunk.next().map(|next| shown(&next.name()));
+                let next = next.map_or(String::new(), |next| next + ", or ");
+                format!("{next}number 000 of a file that was not there before")
+            }
+            (None, _) => shown(&[STORE_NAME, b".000"].concat()),
+        },
+        // Refused when it was read.
+        Err(_) => "a chunk or its code".to_owned(),
+    };
+    (shown(before), wanted)
 }
 
 fn verdict(good: bool) -> Event {
