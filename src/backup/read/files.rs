@@ -232,15 +232,24 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
     pub(super) fn drop_file(&mut self, file: u16) -> Result<(), ReadError> {
         self.set(file, FileState::Lost);
         let name = self.report.files.get(usize::from(file));
-        let name = name.map_or_else(String::new, |file| shown(&file.name));
+        let name = name.map(|file| file.name.clone()).unwrap_or_default();
         // Its own failure, if it has one: taken, so that no later end is
         // explained by it.
         let why = self.failures.iter_mut().find_map(Option::take);
-        let why = why.map_or_else(
-            || "its authentication code does not fit".to_owned(),
-            |error| error.to_string(),
-        );
-        self.report.omissions.push(format!("{name}: left out: {why}"));
+        if name == MANIFEST_NAME {
+            // Nothing is bound without it: what is wrong with it is how the
+            // run ends.
+            let (name, offset) = (shown(&self.item.name), self.item.end);
+            let why = why.unwrap_or(ReadError::Mac { name, offset });
+            self.bound.refused.get_or_insert(why);
+        } else {
+            let name = shown(&name);
+            let why = why.map_or_else(
+                || "its authentication code does not fit".to_owned(),
+                |error| error.to_string(),
+            );
+            self.report.omissions.push(format!("{name}: left out: {why}"));
+        }
         self.ready.retain(|(ready, _)| *ready != file);
         if let Some(decoding) = self.decoding.take()
             && let Sink::Tree(staged, open) = decoding.into_sink()
