@@ -101,6 +101,31 @@ fn assert_edit(text: &str, edit: [&str; 3], from: &str, to: &str) {
 }
 
 #[test]
+fn features_of_core3_are_read() {
+    let document = parse(CORE3).unwrap();
+    let feature = |qube: &str, name: &str| {
+        let qube = document.qube(qube).unwrap();
+        qube.feature(name).map(str::to_owned)
+    };
+    assert_eq!(feature("sys-net", "gui").as_deref(), Some("1"));
+    assert_eq!(feature("sys-net", "qid"), None);
+    assert_eq!(feature("dom0", "gui"), None);
+    assert_eq!(feature("work", "gui"), None);
+    let text = CORE3.replace(
+        "<feature name=\"gui\">1</feature>",
+        "<feature name=\"a\">b&amp;<!-- c -->d</feature><feature name=\"e\"/>\
+         <feature>f</feature><other name=\"g\">h</other>\
+         <feature name=\"i\">j</feature><feature name=\"i\">k</feature>",
+    );
+    let document = parse(&text).unwrap();
+    let qube = document.qube("sys-net").unwrap();
+    let found = ["a", "e", "g", "i"].map(|name| qube.feature(name));
+    assert_eq!(found, [Some("b&d"), Some(""), None, Some("k")]);
+    let core2 = parse(CORE2).unwrap();
+    assert!(core2.qubes().iter().all(|qube| qube.feature("a").is_none()));
+}
+
+#[test]
 fn core2_is_read() {
     let document = parse(CORE2).unwrap();
     assert_eq!(document.dialect(), Dialect::Core2);

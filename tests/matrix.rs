@@ -646,32 +646,90 @@ fn special_bits_are_dropped_unless_asked_for() {
     assert_same(&case.comparable(tree(&to)), &wanted, "special bits");
 }
 
-/// The document of a later release has other words for the same; an archive
-/// of format 3 is not judged by them.
+/// The document of a later release has other words for the same: what
+/// core-admin 4.0 and later write into it, features and all.
+fn core3(qubes: &[(&str, &str, &str, &str)]) -> String {
+    let feature = |name: &str, value: &str| {
+        format!("<feature name=\"backup-{name}\">{value}</feature>")
+    };
+    let domain = |(class, name, content, path): &(&str, &str, &str, &str)| {
+        let named = match *name {
+            "dom0" => String::new(),
+            name => format!("<property name=\"name\">{name}</property>"),
+        };
+        let features = [
+            feature("content", content),
+            feature("path", path),
+            feature("size", "70000"),
+        ];
+        format!(
+            "<domain class=\"{class}\"><properties>{named}</properties>\
+             <features>{}</features></domain>",
+            features.concat()
+        )
+    };
+    let domains: String = qubes.iter().map(domain).collect();
+    format!(
+        "<qubes version=\"3.0\"><labels/><properties/>\
+         <domains>{domains}</domains></qubes>"
+    )
+}
+
 #[test]
-fn a_document_of_release_4_announces_nothing() {
-    let case = Case::with(Layout::Small, Form::default(), |from| {
-        let text = b"<qubes><domains><domain class=\"AppVM\">\
-            <properties><property name=\"name\">work</property></properties>\
-            <features><feature name=\"backup-content\">True</feature>\
-            <feature name=\"backup-path\">vm5</feature></features>\
-            </domain></domains></qubes>";
+fn a_document_of_release_4_announces_its_qubes() {
+    let case = Case::with(Layout::Hidden, Form::default(), |from| {
+        let text = core3(&[
+            ("AdminVM", "dom0", "1", "dom0-home/user"),
+            ("TemplateVM", "fedora", "1", "vm7/"),
+            ("AppVM", "net", "True", "vm3/"),
+            ("AppVM", "work", "1", "vm5/"),
+            // A qube that is not in the backup keeps an empty feature.
+            ("AppVM", "out", "", "vm9/"),
+        ]);
         fs::write(from.join("qubes.xml"), text).unwrap();
     });
+    case.check(Outer::TarEach);
     let archive = outer_by(&case.members, Outer::TarEach);
     let listed = read(archive.as_slice(), options(Goal::List)).unwrap();
-    assert_eq!(listed.qubes, []);
-    let verified = read(archive.as_slice(), options(Goal::Verify)).unwrap();
-    let (restored, to) = case.restore(&archive);
-    let states = |report: &Report| {
-        report.files.iter().map(|file| file.state).collect::<Vec<_>>()
+    let facts = listed
+        .qubes
+        .iter()
+        .map(|qube| (qube.class.as_str(), qube.path.as_str(), qube.bytes));
+    let bytes = Some(70_000);
+    assert_eq!(
+        facts.collect::<Vec<_>>(),
+        [
+            ("AdminVM", "dom0-home/user", bytes),
+            ("TemplateVM", "vm7", bytes),
+            ("AppVM", "vm3", bytes),
+            ("AppVM", "vm5", bytes),
+        ]
+    );
+}
+
+/// What is missing is missed, by both documents.
+#[test]
+fn a_document_of_release_4_knows_what_is_missing() {
+    let verified = |qubes: &[(&str, &str, &str, &str)]| {
+        let case = Case::with(Layout::Small, Form::default(), |from| {
+            fs::write(from.join("qubes.xml"), core3(qubes)).unwrap();
+        });
+        let archive = outer_by(&case.members, Outer::TarEach);
+        read(archive.as_slice(), options(Goal::Verify))
     };
-    use FileState::{Restored, Unknown, Verified};
-    assert_eq!(states(&verified), [Verified, Verified]);
-    assert_eq!(states(&restored), [Restored, Unknown]);
-    let names: Vec<_> = tree(&to).into_keys().collect();
-    assert_eq!(names, [b"qubes.xml"]);
-    // What is in the archive is still there for whoever asks for it.
-    let image = fs::read(case.from().join("vm5/private.img")).unwrap();
-    assert!(cat(&archive, "vm5/private.img") == image);
+    let work = ("AppVM", "work", "1", "vm5/");
+    assert_eq!(verified(&[work]).unwrap().omissions, [""; 0]);
+    let error = verified(&[work, ("AppVM", "mail", "1", "vm6/")]);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "mail: nothing in the archive; wanted the files of it"
+    );
+    for class in ["TemplateVM", "StandaloneVM"] {
+        let report = verified(&[(class, "work", "1", "vm5/")]).unwrap();
+        assert_eq!(
+            report.omissions,
+            ["vm5/root.img: not in the archive, although qubes.xml announces \
+              the qube work"]
+        );
+    }
 }

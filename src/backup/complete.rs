@@ -9,26 +9,40 @@ use crate::format::escape::Escaped;
 
 /// The qubes that a document announces, in its order.
 ///
-/// Source: core-admin `backup.py`, attributes `backup_content` (exactly
-/// `True`), `backup_path`, `backup_size`. A document of release 4 is in no
-/// archive of format 3: it announces nothing.
+/// Which of the two a format 3 archive holds is up to the release that wrote
+/// it. Source: core-admin `backup.py`: in Core2 the attributes
+/// `backup_content` (exactly `True`), `backup_path`, `backup_size`; in Core3
+/// the features `backup-content` (anything but nothing), `backup-path` (with a
+/// slash at its end), `backup-size`; core-admin-client `core2.py`, `core3.py`.
 pub(super) fn announced(document: &Document) -> Vec<Qube> {
-    if document.dialect() != Dialect::Core2 {
-        return Vec::new();
-    }
     let qubes = document.qubes().iter();
     qubes
-        .filter(|qube| qube.attribute("backup_content") == Some("True"))
         .filter_map(|qube| {
-            let bytes = qube.attribute("backup_size");
+            let (content, path, bytes) = match document.dialect() {
+                Dialect::Core2 => (
+                    qube.attribute("backup_content") == Some("True"),
+                    qube.attribute("backup_path"),
+                    qube.attribute("backup_size"),
+                ),
+                Dialect::Core3 => (
+                    qube.feature("backup-content").is_some_and(is_not_empty),
+                    qube.feature("backup-path").filter(|p| is_not_empty(p)),
+                    qube.feature("backup-size"),
+                ),
+            };
+            let path = path.filter(|_| content)?;
             Some(Qube {
                 name: qube.name().to_owned(),
                 class: qube.class().to_owned(),
-                path: qube.attribute("backup_path")?.to_owned(),
+                path: path.strip_suffix('/').unwrap_or(path).to_owned(),
                 bytes: bytes.and_then(|bytes| bytes.parse().ok()),
             })
         })
         .collect()
+}
+
+fn is_not_empty(text: &str) -> bool {
+    !text.is_empty()
 }
 
 /// Whether a file of the archive belongs to a qube.

@@ -333,6 +333,7 @@ impl Document {
             new.name == name
                 && old.class == new.class
                 && old.pci_devices == new.pci_devices
+                && old.features == new.features
                 && (!is_it || new.attribute(attribute) == Some(value))
                 && old
                     .attributes()

@@ -13,6 +13,8 @@ pub struct Qube {
     pub(super) class: String,
     /// In the order of the file; in Core3 `id` and `class` come first.
     pub(super) attributes: Vec<Attribute>,
+    /// Names and values, in the order of the file; in Core2 none.
+    pub(super) features: Vec<(String, String)>,
     pub(super) pci_devices: usize,
     /// Where its element begins, in bytes.
     pub(super) start: usize,
@@ -43,6 +45,15 @@ impl Qube {
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.find(name).map(|attribute| attribute.value.as_str())
+    }
+
+    /// The value of a feature of a Core3 domain, empty where it stands for
+    /// "no". The last of one name counts, as for core-admin. Core2 has none.
+    #[must_use]
+    pub fn feature(&self, name: &str) -> Option<&str> {
+        let mut features = self.features.iter().rev();
+        let found = features.find(|(feature, _)| feature == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// How many PCI devices a Core3 file assigns to it, in

@@ -196,6 +196,7 @@ fn read_core2(node: roxmltree::Node<'_, '_>, text: &str) -> Option<Qube> {
         name,
         class: node.tag_name().name().to_owned(),
         attributes,
+        features: Vec::new(),
         pci_devices: 0,
         start: node.range().start,
         home: Home::Element { attributes_end },
@@ -248,14 +249,25 @@ fn read_core3(
         .filter(|devices| attribute(*devices, "class") == Some("pci"))
         .flat_map(|devices| children(devices, "device"))
         .count();
+    let features = children(node, "features")
+        .flat_map(|features| children(features, "feature"))
+        .filter_map(|feature| {
+            Some((attribute(feature, "name")?.to_owned(), text_of(feature)))
+        })
+        .collect();
     let home = Home::Domain(read_home(node));
-    Ok(Qube { name, class, attributes, pci_devices, start, home })
+    Ok(Qube { name, class, attributes, features, pci_devices, start, home })
 }
 
-/// A `property` that has a name. Its text is what stands directly in it.
+/// What stands directly in an element.
+fn text_of(node: roxmltree::Node<'_, '_>) -> String {
+    let texts = node.children().filter(|child| child.is_text());
+    texts.filter_map(|child| child.text()).collect()
+}
+
+/// A `property` that has a name.
 fn read_property(node: roxmltree::Node<'_, '_>) -> Option<Attribute> {
-    let value = node.children().filter(|child| child.is_text());
-    let value = value.filter_map(|child| child.text()).collect();
+    let value = text_of(node);
     // As core-admin reads it: an empty `ref` is none.
     let target = attribute(node, "ref").filter(|target| !target.is_empty());
     let place = match target {
