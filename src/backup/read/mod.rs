@@ -514,7 +514,11 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     /// The verdict on the chunk at hand, by its own code and, where that was
     /// read first, by the manifest.
     fn verify(&mut self) -> Result<Event, ReadError> {
-        self.mac_text()?;
+        if let Err(error) = self.mac_text() {
+            // No code is no better than a wrong one, and costs no more.
+            self.failures.push(Some(error));
+            return Ok(Event::Bad);
+        }
         if self.item.verdict != Some(Verdict::Good) {
             return Ok(Event::Bad);
         }
