@@ -181,7 +181,7 @@ fn windows_of_decoders() {
     // Magic; no content size; a window of 2^31 bytes.
     let frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (31 - 10) << 3, 1, 0, 0];
     recipe.file("vm5/private.img").stored = Some(frame);
-    check("zstd", "restore", &recipe.make().pack(), LITTLE + 32, 13);
+    check("zstd", "restore", &recipe.make().pack(), LITTLE + 32, 17);
 
     let mut recipe = filtered("xz", xz);
     let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
@@ -196,7 +196,7 @@ fn windows_of_decoders() {
     let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(b"text").unwrap();
     recipe.file("vm5/private.img").stored = Some(encoder.finish().unwrap());
-    check("xz", "restore", &recipe.make().pack(), LITTLE + 32, 13);
+    check("xz", "restore", &recipe.make().pack(), LITTLE + 32, 17);
 }
 
 /// A map with as many pieces as are allowed, and with one more.

@@ -212,6 +212,39 @@ fn errors_say_where_and_what() {
     assert!(text.ends_with("; wanted gzip data"), "{text}");
 }
 
+/// What asks for more memory than any writer makes it ask for is no damage.
+#[test]
+fn memory_has_a_limit_of_its_own() {
+    // Magic; no content size; a window of 2^(10 + n) bytes; one raw block.
+    let zstd = |log: u8| {
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3, 0x29, 0, 0];
+        [&head[..], b"data!"].concat()
+    };
+    assert_eq!(decode(Filter::Zstd, &zstd(27), 64).unwrap(), b"data!");
+    let error = decode(Filter::Zstd, &zstd(28), 64).unwrap_err();
+    let (filter, limit) = (Filter::Zstd, 1 << 27);
+    let wanted = CompressionError::Memory { filter, offset: 0, limit };
+    assert_eq!(error, wanted);
+    assert_eq!(
+        error.to_string(),
+        "zstd stream: byte 0: it asks for more than 134217728 bytes of \
+         memory; wanted at most so many"
+    );
+    let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+    options.dict_size(256 << 20);
+    let mut filters = liblzma::stream::Filters::new();
+    filters.lzma2(&options);
+    let check = liblzma::stream::Check::Crc32;
+    let stream = liblzma::stream::Stream::new_stream_encoder(&filters, check);
+    let stream = stream.unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(b"data").unwrap();
+    let stream = encoder.finish().unwrap();
+    let error = decode(Filter::Xz, &stream, 1 << 16).unwrap_err();
+    let (filter, limit) = (Filter::Xz, 160 << 20);
+    assert_eq!(error, CompressionError::Memory { filter, offset: 0, limit });
+}
+
 /// A bomb comes out in pieces, and whoever counts them can stop it.
 #[test]
 fn a_bomb_is_stopped_by_its_sink() {

@@ -101,6 +101,7 @@ fn filter_code(error: &CompressionError) -> u8 {
         CompressionError::UnknownFilter { .. } => UNSUPPORTED,
         CompressionError::Truncated { .. } => TRUNCATED,
         CompressionError::Corrupt { .. } => INTEGRITY,
+        CompressionError::Memory { .. } => LIMIT,
     }
 }
 

@@ -8,7 +8,7 @@ use core::fmt;
 
 use bzip2::Decompress as Bzip2;
 use flate2::{Decompress as Gzip, FlushDecompress};
-use liblzma::stream::{Action, Stream as Xz};
+use liblzma::stream::{Action, Error as XzError, Stream as Xz};
 use zstd::stream::raw::{Decoder as Zstd, Operation as _};
 
 use super::escape::Escaped;
@@ -53,6 +53,19 @@ pub enum CompressionError {
         offset: u64,
         /// The decoder's own words.
         message: String,
+    },
+    /// The stream asks for more memory than any writer makes it ask for.
+    #[error(
+        "{filter} stream: byte {offset}: it asks for more than {limit} bytes \
+         of memory; wanted at most so many"
+    )]
+    Memory {
+        /// Which decoder.
+        filter: Filter,
+        /// Bytes of the stream before the piece that was refused.
+        offset: u64,
+        /// The limit in bytes.
+        limit: u64,
     },
     /// The bytes end before the stream does.
     #[error("{filter} stream: ends after {offset} bytes; wanted its end mark")]
@@ -160,6 +173,14 @@ enum Decoder {
     Zstd(Zstd<'static>),
 }
 
+/// Why a decoder does not go on.
+enum Stuck {
+    /// The bytes are wrong, in its own words.
+    Corrupt(String),
+    /// It may not have the memory that it needs.
+    Memory(u64),
+}
+
 /// What one call of a decoder did.
 struct Done {
     consumed: usize,
@@ -216,7 +237,7 @@ impl Decompressor {
             let done = self
                 .decoder
                 .step(left, &mut self.buffer)
-                .map_err(|message| self.corrupt(message))
+                .map_err(|stuck| self.refusal(stuck))
                 .map_err(PushError::Stream)?;
             left = left.get(done.consumed..).unwrap_or_default();
             self.offset += done.consumed as u64;
@@ -293,8 +314,19 @@ impl Decompressor {
     }
 
     fn corrupt(&self, message: String) -> CompressionError {
+        self.refusal(Stuck::Corrupt(message))
+    }
+
+    fn refusal(&self, stuck: Stuck) -> CompressionError {
         let Self { filter, offset, .. } = *self;
-        CompressionError::Corrupt { filter, offset, message }
+        match stuck {
+            Stuck::Corrupt(message) => {
+                CompressionError::Corrupt { filter, offset, message }
+            }
+            Stuck::Memory(limit) => {
+                CompressionError::Memory { filter, offset, limit }
+            }
+        }
     }
 }
 
@@ -336,11 +368,7 @@ impl Decoder {
         })
     }
 
-    fn step(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> Result<Done, String> {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Done, Stuck> {
         match self {
             // Handled before: nothing to decode.
             Self::None => {
@@ -350,7 +378,7 @@ impl Decoder {
                 let before = (decoder.total_in(), decoder.total_out());
                 let status = decoder
                     .decompress(input, output, FlushDecompress::None)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| Stuck::Corrupt(error.to_string()))?;
                 Ok(Done {
                     consumed: (decoder.total_in() - before.0) as usize,
                     produced: (decoder.total_out() - before.1) as usize,
@@ -361,7 +389,7 @@ impl Decoder {
                 let before = (decoder.total_in(), decoder.total_out());
                 let status = decoder
                     .decompress(input, output)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| Stuck::Corrupt(error.to_string()))?;
                 Ok(Done {
                     consumed: (decoder.total_in() - before.0) as usize,
                     produced: (decoder.total_out() - before.1) as usize,
@@ -372,7 +400,18 @@ impl Decoder {
                 let before = (decoder.total_in(), decoder.total_out());
                 let status = decoder
                     .process(input, output, Action::Run)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| match error {
+                        XzError::MemLimit => Stuck::Memory(MEMORY_BYTES_MAX),
+                        XzError::Data
+                        | XzError::Options
+                        | XzError::Format
+                        | XzError::Mem
+                        | XzError::Program
+                        | XzError::NoCheck
+                        | XzError::UnsupportedCheck => {
+                            Stuck::Corrupt(error.to_string())
+                        }
+                    })?;
                 Ok(Done {
                     consumed: (decoder.total_in() - before.0) as usize,
                     produced: (decoder.total_out() - before.1) as usize,
@@ -380,9 +419,16 @@ impl Decoder {
                 })
             }
             Self::Zstd(decoder) => {
-                let status = decoder
-                    .run_on_buffers(input, output)
-                    .map_err(|error| error.to_string())?;
+                let status =
+                    decoder.run_on_buffers(input, output).map_err(|error| {
+                        let message = error.to_string();
+                        // The text is all that comes of its code.
+                        if message == window_too_large() {
+                            Stuck::Memory(1 << WINDOW_LOG_MAX)
+                        } else {
+                            Stuck::Corrupt(message)
+                        }
+                    })?;
                 Ok(Done {
                     consumed: status.bytes_read,
                     produced: status.bytes_written,
@@ -392,4 +438,12 @@ impl Decoder {
             }
         }
     }
+}
+
+/// What the decoder of zstd says of a window above its limit.
+fn window_too_large() -> &'static str {
+    use zstd::zstd_safe::{get_error_name, zstd_sys::ZSTD_ErrorCode};
+    let code = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge;
+    // A code of error is returned as the size that it is negative of.
+    get_error_name((code as usize).wrapping_neg())
 }
