@@ -44,6 +44,14 @@ pub enum ReadError {
         /// The limit.
         limit: u64,
     },
+    /// More files than a backup has.
+    #[error("{name}: more than {limit} files; wanted at most so many")]
+    TooManyFiles {
+        /// The first chunk of the one that is too much.
+        name: String,
+        /// [`FILES_MAX`](crate::format::limits::FILES_MAX).
+        limit: usize,
+    },
     /// The archive ends too early.
     #[error("archive: ends after {after}; wanted {wanted}")]
     Truncated {

@@ -35,7 +35,8 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::Io { .. } | ReadError::Bug(_) => OTHER,
         ReadError::Outer(error) => tar_code(error),
         ReadError::Name(ChunkNameError::TooLong { .. })
-        | ReadError::TooLarge { .. } => LIMIT,
+        | ReadError::TooLarge { .. }
+        | ReadError::TooManyFiles { .. } => LIMIT,
         ReadError::Name(_) | ReadError::Mac { .. } | ReadError::NotBound => {
             INTEGRITY
         }

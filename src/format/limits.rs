@@ -49,9 +49,10 @@ pub const STORE_BYTES_MAX: usize = 16 << 20;
 
 /// Files in a backup.
 ///
-/// The names are kept to see that none comes twice: 25 MB at most. A store
-/// has fewer than 256 qubes in Core2, each with at most 8 files.
-pub const FILES_MAX: usize = 100_000;
+/// The names are kept to see that none comes twice: 17 MB at most. A store
+/// has fewer than 256 qubes in Core2, each with at most 8 files. The reading
+/// machine counts files in 16 bits.
+pub const FILES_MAX: usize = u16::MAX as usize;
 
 /// Size of the manifest, both as it is stored and as it is decoded.
 ///

@@ -34,7 +34,7 @@ use crate::format::compression::{CompressionError, Filter};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
 use crate::format::hmac::{Digest, MacText, MacValue};
-use crate::format::limits::HEADER_BYTES_MAX;
+use crate::format::limits::{FILES_MAX, HEADER_BYTES_MAX};
 use crate::format::manifest::{
     Entry, MANIFEST_NAME, Manifest, ManifestError, Place,
 };
@@ -432,7 +432,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         Ok(Event::Named(match parsed {
             chunk::Member::Header => Member::Header,
             chunk::Member::Chunk(chunk) => {
-                self.number(chunk).map_or(Member::Other, Member::Chunk)
+                self.number(chunk)?.map_or(Member::Other, Member::Chunk)
             }
             chunk::Member::HeaderMac => Member::HeaderMac,
             chunk::Member::ChunkMac(chunk) => {
@@ -475,16 +475,25 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     }
 
     /// Files are numbered as their chunks appear; `qubes.xml` is 0.
-    fn number(&mut self, chunk: chunk::Chunk<'_>) -> Option<At> {
-        let next = u16::try_from(self.numbers.len()).ok()?;
+    fn number(
+        &mut self,
+        chunk: chunk::Chunk<'_>,
+    ) -> Result<Option<At>, ReadError> {
         let file = match self.numbers.get(chunk.file()) {
             Some(file) => *file,
             None => {
                 // Whatever comes first is `qubes.xml`, or nothing is.
-                let first = next == 0;
+                let first = self.numbers.is_empty();
                 if first != (chunk.file() == STORE_NAME) {
-                    return None;
+                    return Ok(None);
                 }
+                let (files, limit) = (self.numbers.len(), FILES_MAX);
+                if files >= limit {
+                    let name = shown(&chunk.name());
+                    return Err(ReadError::TooManyFiles { name, limit });
+                }
+                // The limit has 16 bits.
+                let next = files as u16;
                 self.numbers.insert(chunk.file().to_vec(), next);
                 self.report.files.push(File {
                     name: chunk.file().to_vec(),
@@ -496,7 +505,7 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
                 next
             }
         };
-        Some(At { file, chunk: chunk.number() })
+        Ok(Some(At { file, chunk: chunk.number() }))
     }
 
     fn mac_text(&self) -> Result<MacText, ReadError> {
