@@ -678,6 +678,48 @@ fn the_chunk_that_ends_too_early_is_named() {
     assert!(text.starts_with(wanted), "{text}");
 }
 
+/// Of an encrypted file the end of a stream is known by its padding alone;
+/// whether the inner archive has ended tells more.
+#[test]
+fn a_last_chunk_that_is_missing_is_said_to_be() {
+    let text = |encrypted, filter, chunk, lost: usize| {
+        let form = Form { encrypted, filter, chunk, ..Form::default() };
+        let made = made(form);
+        let chunks = |members: &[Member]| {
+            let is_own = |(name, _): &&Member| {
+                name.starts_with("vm5/private.img.") && !name.ends_with("hmac")
+            };
+            members.iter().filter(is_own).count()
+        };
+        let count = chunks(&made.members);
+        let mut members = made.members.clone();
+        for chunk in count - lost..count {
+            let start = format!("vm5/private.img.{chunk:03}");
+            members.retain(|(name, _)| !name.starts_with(&start));
+        }
+        assert_eq!(chunks(&members), count - lost);
+        refused(&made, &outer(&members)).to_string()
+    };
+    // Within a block, and at its end; compressed or not.
+    for (filter, chunk, found) in [
+        (None, 10_001, "bytes behind the salt; wanted a multiple of 16"),
+        (None, 10_240, "as each of them says"),
+        (Some("gzip"), 10_001, "a multiple of 16"),
+    ] {
+        let text = text(true, filter, chunk, 2);
+        assert!(text.starts_with("vm5/private.img."), "{text}");
+        let wanted = format!(
+            "{found}, and an inner archive that ends: the stream is cut off \
+             (before byte "
+        );
+        assert!(text.contains(&wanted), "{text}");
+    }
+    // The salt moves the last zeros into a chunk of their own.
+    let text = text(true, None, 10_240, 1);
+    let wanted = "says; perhaps a chunk is missing at its end (before byte ";
+    assert!(text.contains(wanted), "{text}");
+}
+
 #[test]
 fn a_manifest_that_is_read_first_goes_through_the_outside_program() {
     let made = made(Form { filter: Some("gzip"), ..Form::default() });

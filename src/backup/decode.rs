@@ -24,6 +24,21 @@ pub enum DecodeError {
     /// Decryption.
     #[error(transparent)]
     Cipher(#[from] CipherError),
+    /// The end of an encrypted stream is wrong, and nothing in it has come to
+    /// its end before that: what is missing was cut off.
+    #[error("{cause}, and an inner archive that ends: the stream is cut off")]
+    CipherTruncated {
+        /// How the end is wrong.
+        cause: CipherError,
+    },
+    /// The same behind the end of the inner archive: a chunk with the last
+    /// zeros and the padding is missing, or the end was changed. The bytes do
+    /// not tell which.
+    #[error("{cause}; perhaps a chunk is missing at its end")]
+    CipherEnd {
+        /// How the end is wrong.
+        cause: CipherError,
+    },
     /// Decompression.
     #[error(transparent)]
     Compression(#[from] CompressionError),
@@ -143,6 +158,8 @@ struct Inner<'o> {
     top: Vec<Vec<u8>>,
     sink: Sink<'o>,
     members: u64,
+    /// Its end mark was there.
+    ended: bool,
     decoded: u64,
     /// Bytes that it may have.
     limit: u64,
@@ -174,7 +191,15 @@ impl<'o> Decoding<'o> {
         };
         let tar = tar::Decoder::inner(limits);
         let limit = u64::MAX;
-        let inner = Inner { tar, top, sink, members: 0, decoded: 0, limit };
+        let inner = Inner {
+            tar,
+            top,
+            sink,
+            members: 0,
+            ended: false,
+            decoded: 0,
+            limit,
+        };
         let decryptor = cipher.map(|cipher| Decryptor::new(cipher, passphrase));
         Ok(Self { decryptor, layer, plain: Vec::new(), inner })
     }
@@ -203,7 +228,11 @@ impl<'o> Decoding<'o> {
     pub(super) fn finish(mut self) -> Result<(Sink<'o>, u64), DecodeError> {
         if let Some(decryptor) = self.decryptor {
             self.plain.clear();
-            decryptor.finish(&mut self.plain)?;
+            if let Err(cause) = decryptor.finish(&mut self.plain) {
+                // A program may still hold back what came to it.
+                let _ = self.layer.finish(&mut self.inner);
+                return Err(wrong_end(cause, self.inner.ended));
+            }
             self.layer.push(&self.plain, &mut self.inner)?;
         }
         self.layer.finish(&mut self.inner)?;
@@ -213,6 +242,23 @@ impl<'o> Decoding<'o> {
     /// What was staged so far, to be removed.
     pub(super) fn into_sink(self) -> Sink<'o> {
         self.inner.sink
+    }
+}
+
+/// What the wrong end of an encrypted stream says of the file.
+fn wrong_end(cause: CipherError, ended: bool) -> DecodeError {
+    match cause {
+        CipherError::BadLength { .. } | CipherError::BadPadding { .. } => {
+            if ended {
+                DecodeError::CipherEnd { cause }
+            } else {
+                DecodeError::CipherTruncated { cause }
+            }
+        }
+        CipherError::Unknown { .. }
+        | CipherError::NotBuilt { .. }
+        | CipherError::NoSalt { .. }
+        | CipherError::Truncated { .. } => cause.into(),
     }
 }
 
@@ -296,7 +342,7 @@ impl<'o> Inner<'o> {
                     self.sink.data(offset, bytes)?;
                 }
                 Some(Event::EndOfEntry) => self.sink.end_of_entry()?,
-                Some(Event::EndOfArchive) => {}
+                Some(Event::EndOfArchive) => self.ended = true,
             }
         }
     }

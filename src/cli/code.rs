@@ -140,7 +140,9 @@ fn tar_code(error: &TarError) -> u8 {
 
 fn decode_code(error: &DecodeError) -> u8 {
     match error {
-        DecodeError::Cipher(error) => cipher_code(error),
+        DecodeError::Cipher(error)
+        | DecodeError::CipherEnd { cause: error } => cipher_code(error),
+        DecodeError::CipherTruncated { .. } => TRUNCATED,
         DecodeError::Compression(error) => filter_code(error),
         DecodeError::Program(error) => program_code(error),
         DecodeError::Tar(error) => tar_code(error),

@@ -60,11 +60,11 @@ fn at_every_member() {
                 );
                 // Inside of a stream, and perhaps inside of a block.
                 let cipher = inner!(
-                    DecodeError::Cipher(
-                        CipherError::BadLength { .. }
+                    DecodeError::CipherTruncated {
+                        cause: CipherError::BadLength { .. }
                             | CipherError::BadPadding { .. }
-                    ),
-                    13,
+                    },
+                    15,
                     last
                 );
                 Row::done(what, damage, cut).sealed(cipher).keep(missing(last))

@@ -355,6 +355,17 @@ fn ciphers_and_filters() {
             inner!(DecodeError::Cipher(CipherError::$variant { .. }), $exit, 1)
         };
     }
+    macro_rules! cut {
+        ($variant:ident) => {
+            inner!(
+                DecodeError::CipherTruncated {
+                    cause: CipherError::$variant { .. }
+                },
+                15,
+                1
+            )
+        };
+    }
     macro_rules! filter {
         ($variant:ident, $exit:expr) => {
             inner!(
@@ -384,7 +395,7 @@ fn ciphers_and_filters() {
                 stored.pop();
                 stored
             },
-            cipher!(BadLength, 13),
+            cut!(BadLength),
         ),
         stored(
             "a block less",
@@ -392,7 +403,23 @@ fn ciphers_and_filters() {
                 let stored = encrypt(&gzip(inner));
                 stored[..stored.len() - 16].to_vec()
             },
-            cipher!(BadPadding, 13),
+            cut!(BadPadding),
+        ),
+        // All but the end of the padding is there: what is missing, the
+        // bytes do not tell.
+        stored(
+            "a block less behind the end of the archive",
+            |inner| {
+                let stored = encrypt(&[gzip(inner), vec![0; 64]].concat());
+                stored[..stored.len() - 16].to_vec()
+            },
+            inner!(
+                DecodeError::CipherEnd {
+                    cause: CipherError::BadPadding { .. }
+                },
+                13,
+                1
+            ),
         ),
         stored(
             "blocks exchanged",

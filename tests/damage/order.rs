@@ -162,8 +162,10 @@ fn chunks_and_files() {
             inner!(DecodeError::Tar(TarError::Truncated { .. }), 15, 1),
         )
         .sealed(inner!(
-            DecodeError::Cipher(CipherError::BadLength { .. }),
-            13,
+            DecodeError::CipherTruncated {
+                cause: CipherError::BadLength { .. }
+            },
+            15,
             1
         ))
         .keep(IMAGE_LOST)
