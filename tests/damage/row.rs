@@ -189,8 +189,6 @@ impl Row {
         match want {
             Want::Refused { .. } if self.early => Left::Nothing,
             Want::Refused { .. } => Left::Whole,
-            // Names and sizes refuse it before a file can be lost.
-            Want::Lost(_) if self.early => Left::Whole,
             Want::Lost(_)
             | Want::Omits(_)
             | Want::Whole(_)

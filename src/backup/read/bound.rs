@@ -20,8 +20,9 @@ use crate::format::manifest::{MANIFEST_NAME, Manifest, ManifestError, Place};
 use crate::format::tar::safe_components;
 
 /// The manifest of an archive whose header promises one, once every name and
-/// size in the archive is the one it lists. `None` if none is promised, or
-/// if the header is wrong: reading the archive says how.
+/// size in the archive is the one it lists; with `keep_going` whether they
+/// are or not. `None` if none is promised, or if the header is wrong: reading
+/// the archive says how.
 pub(super) fn first<R: Read + Seek>(
     source: &mut R,
     options: &Options<'_>,
@@ -77,8 +78,12 @@ pub(super) fn first<R: Read + Seek>(
     };
     let offset = members.taken();
     let manifest = open(&header, unpack, &data, text, passphrase, offset)?;
-    manifest.compare_headers(&seen)?;
-    Ok(Some(manifest))
+    match manifest.compare_headers(&seen) {
+        Err(error) if !options.keep_going => Err(error.into()),
+        // What is missing may be of files that are left out: the comparison
+        // at the end knows, and until then each chunk is bound.
+        Ok(()) | Err(_) => Ok(Some(manifest)),
+    }
 }
 
 /// The header, authentic, if it promises a manifest; and its size.
