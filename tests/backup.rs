@@ -720,6 +720,38 @@ fn a_last_chunk_that_is_missing_is_said_to_be() {
     assert!(text.contains(wanted), "{text}");
 }
 
+/// Old writers packed an icon as the link that it was; a file that nobody
+/// knows is no link.
+#[test]
+fn an_icon_may_be_a_link_and_nothing_else_at_the_top() {
+    let made = made(Form::default());
+    let with_link = |name: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        let mut inner = tar::Builder::new(Vec::new());
+        let target = "/usr/share/icons/red.png";
+        inner.append_link(&mut header, name, target).unwrap();
+        let stream = inner.into_inner().unwrap();
+        let mut members = made.members.clone();
+        archive::push_stream(&mut members, name, &stream, made.form);
+        outer(&members)
+    };
+    let to = made.directory.path().join("to");
+    let archive = with_link("vm5/icon.png");
+    assert_eq!(restore(&archive, &to).unwrap().omissions, [""; 0]);
+    let icon = fs::read_link(to.join("vm5/icon.png")).unwrap();
+    assert_eq!(icon, Path::new("/usr/share/icons/red.png"));
+    verify(&archive).unwrap();
+    let archive = with_link("vm5/apps");
+    let error = verify(&archive).map(|_| ()).unwrap_err().to_string();
+    let wanted = "vm5/apps.000: member vm5/apps: a symbolic link to \
+                  /usr/share/icons/red.png; wanted a regular file or a \
+                  directory (before byte ";
+    assert!(error.starts_with(wanted), "{error}");
+}
+
 #[test]
 fn a_manifest_that_is_read_first_goes_through_the_outside_program() {
     let made = made(Form { filter: Some("gzip"), ..Form::default() });

@@ -1,11 +1,13 @@
 //! Is everything there that `qubes.xml` in the archive announces?
 //!
-//! Lives here: which qubes are announced, which files belong to one, and what
-//! is missing. May not live here: where the files come from.
+//! Lives here: which qubes are announced, which files belong to one, what a
+//! file may be, and what is missing. May not live here: where the files come
+//! from.
 
 use super::report::{File, Qube};
 use crate::format::document::{Dialect, Document};
 use crate::format::escape::Escaped;
+use crate::format::tar::Kind;
 
 /// The qubes that a document announces, in its order.
 ///
@@ -83,6 +85,56 @@ pub(super) fn missing(
         }
     }
     (nothing, omissions)
+}
+
+/// What may stand at the top of a file of the archive, by its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Top {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Either: the name says no more.
+    NoLink,
+    /// Anything.
+    Any,
+}
+
+impl Top {
+    /// Of the file of that name. Below a directory links are what they were;
+    /// a file that is one has nothing of what is announced.
+    ///
+    /// Source: core-admin `backup.py`, `get_files_to_backup`. An icon was a
+    /// link to that of its label, and packed as such until f714a822.
+    pub(super) fn of(name: &[u8]) -> Self {
+        let last = name.rsplit(|byte| *byte == b'/').next();
+        let in_home = name.strip_prefix(b"dom0-home/");
+        let is_home = in_home.is_some_and(|user| !user.contains(&b'/'));
+        match last.unwrap_or_default() {
+            _ if is_home => Self::Directory,
+            b"." => Self::Directory,
+            b"private.img"
+            | b"root.img"
+            | b"volatile.img"
+            | b"firewall.xml"
+            | b"whitelisted-appmenus.list" => Self::File,
+            b"icon.png" => Self::Any,
+            _ => Self::NoLink,
+        }
+    }
+
+    /// What is wanted instead of a member of that kind, if it is refused.
+    pub(super) fn refuses(self, kind: &Kind) -> Option<&'static str> {
+        let (is_file, is_directory) =
+            (*kind == Kind::File, *kind == Kind::Directory);
+        match self {
+            Self::File => (!is_file).then_some("a regular file"),
+            Self::Directory => (!is_directory).then_some("a directory"),
+            Self::NoLink => (!is_file && !is_directory)
+                .then_some("a regular file or a directory"),
+            Self::Any => None,
+        }
+    }
 }
 
 /// What every qube of that class has, behind its path.

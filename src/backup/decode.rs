@@ -14,6 +14,7 @@ use crate::format::tar::{
     self, Entry, Event, Kind, PathError, TarError, safe_components,
 };
 
+use super::complete::Top;
 use super::filter::{self, ExternalFilter, Program, ProgramError, Running};
 use super::tree::{Staged, StagedFile, Time, TreeError};
 
@@ -61,6 +62,16 @@ pub enum DecodeError {
         found: String,
         /// The file's name, escaped.
         wanted: String,
+    },
+    /// The file itself is of another kind than it must be.
+    #[error("member {path}: {found}; wanted {wanted}")]
+    Kind {
+        /// Its path, escaped.
+        path: String,
+        /// What it is, targets escaped.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
     },
     /// The inner archive is empty.
     #[error("no member; wanted {wanted}")]
@@ -156,6 +167,8 @@ pub(super) struct Decoding<'o> {
 struct Inner<'o> {
     tar: tar::Decoder,
     top: Vec<Vec<u8>>,
+    /// What the member of that path may be.
+    kind: Top,
     sink: Sink<'o>,
     members: u64,
     /// Its end mark was there.
@@ -194,6 +207,7 @@ impl<'o> Decoding<'o> {
         let inner = Inner {
             tar,
             top,
+            kind: Top::Any,
             sink,
             members: 0,
             ended: false,
@@ -207,6 +221,11 @@ impl<'o> Decoding<'o> {
     /// From now on an inner archive of more bytes is refused.
     pub(super) fn limit(&mut self, bytes: u64) {
         self.inner.limit = bytes;
+    }
+
+    /// From now on a member of another kind is refused at the top.
+    pub(super) fn expect(&mut self, kind: Top) {
+        self.inner.kind = kind;
     }
 
     /// Takes a chunk, all of it authenticated.
@@ -334,6 +353,13 @@ impl<'o> Inner<'o> {
                     let path = components(&entry.path)?;
                     if !path.starts_with(&self.top) {
                         return Err(self.outside(&entry.path));
+                    }
+                    if path == self.top
+                        && let Some(wanted) = self.kind.refuses(&entry.kind)
+                    {
+                        let path = joined(&path);
+                        let found = found(&entry.kind);
+                        return Err(DecodeError::Kind { path, found, wanted });
                     }
                     self.members += 1;
                     self.sink.entry(&path, &entry)?;
@@ -487,6 +513,19 @@ fn stage(
         }
     }
     Ok(())
+}
+
+/// A kind of member, in words.
+fn found(kind: &Kind) -> String {
+    let to = crate::format::escape::Escaped;
+    match kind {
+        Kind::File => "a regular file".to_owned(),
+        Kind::Directory => "a directory".to_owned(),
+        Kind::Symlink { target } => {
+            format!("a symbolic link to {}", to(target))
+        }
+        Kind::HardLink { target } => format!("a hard link to {}", to(target)),
+    }
 }
 
 fn time_of(entry: &Entry) -> Time {

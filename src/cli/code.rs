@@ -150,6 +150,7 @@ fn decode_code(error: &DecodeError) -> u8 {
         DecodeError::TooLarge { .. } => LIMIT,
         DecodeError::Path(_)
         | DecodeError::Outside { .. }
+        | DecodeError::Kind { .. }
         | DecodeError::Empty { .. }
         | DecodeError::NotOneFile => INTEGRITY,
         DecodeError::Output(_) => OTHER,

@@ -138,6 +138,31 @@ fn kinds_in_an_image() {
     check(&rows);
 }
 
+/// A qube's file, a template and a home are what `qubes.xml` announces, not
+/// a link to something else, nor something else.
+#[test]
+fn kinds_at_the_top() {
+    let top = |name: &str, file: &'static str, entry: Vec<u8>, left| {
+        let damage = move |recipe: &mut Recipe| {
+            recipe.inner(file, std::slice::from_ref(&entry));
+        };
+        let want = inner!(DecodeError::Kind { .. }, 13, left);
+        let lost = Want::Lost(Vec::leak(vec![file]));
+        Row::written(format!("{file}: {name}"), damage, want).keep(lost)
+    };
+    let (rules, home) = ("vm5/firewall.xml", "dom0-home/user");
+    check(&[
+        top("a link", rules, link(rules.as_bytes(), b'2', b"/etc/passwd"), 2),
+        top("a link", IMAGE, link(PATH, b'2', b"../vm6/private.img"), 1),
+        top("a hard link", IMAGE, link(PATH, b'1', PATH), 1),
+        top("a directory", IMAGE, entry(b"vm5/private.img/", b'5', b""), 1),
+        top("a link", "vm7/.", link(b"vm7", b'2', b"vm6"), 4),
+        top("a file", "vm7/.", entry(b"vm7", b'0', b"x"), 4),
+        top("a link", home, link(home.as_bytes(), b'2', b"/root"), 5),
+        top("a file", home, entry(home.as_bytes(), b'0', b"x"), 5),
+    ]);
+}
+
 #[test]
 fn links() {
     let home = |name: &str, entries, want| in_home_below(name, entries, want);
@@ -251,26 +276,30 @@ fn a_file_below_a_link_of_another_file() {
         let before = facts(outside.path());
         let link_to = outside.path().to_str().unwrap().as_bytes();
         let mut recipe = Recipe::new(is_sealed, bound);
-        let name = "vm5/firewall.xml";
-        recipe.inner(name, &[link(name.as_bytes(), b'2', link_to)]);
-        let mut below = recipe.file(name).clone();
-        below.name = format!("vm5/firewall.xml/{evil}");
+        // The one file that may be a link.
+        let name = "vm5/icon.png";
+        let mut icon = recipe.file("vm5/firewall.xml").clone();
+        icon.name = name.to_owned();
+        icon.inner = archive(&[link(name.as_bytes(), b'2', link_to)]);
+        let mut below = icon.clone();
+        below.name = format!("{name}/{evil}");
         below.inner = one(below.name.as_bytes(), b"evil");
-        recipe.files.insert(3, below);
-        let archive = recipe.make().pack();
+        recipe.files.splice(3..3, [icon, below]);
+        let packed = recipe.make().pack();
         let target = Target::open(to.path(), false).unwrap();
         let goal = Goal::Restore { target, wanted: Vec::new() };
         let keep_going = bits & 4 > 0;
         let options = Options { keep_going, ..options(goal) };
-        let error = read(archive.as_slice(), options).unwrap_err();
+        let error = read(packed.as_slice(), options).unwrap_err();
         assert!(
             matches!(error, ReadError::Tree(TreeError::InTheWay { .. })),
             "{error}"
         );
         assert_eq!(facts(outside.path()), before);
         let left: Vec<String> = facts(to.path()).into_keys().collect();
-        let whole = ["qubes.xml", "vm5", "vm5/firewall.xml", "vm5/private.img"];
-        assert_eq!(left, whole);
+        let whole = ["qubes.xml", "vm5", "vm5/firewall.xml", "vm5/icon.png"];
+        let whole = whole.into_iter().chain(["vm5/private.img"]);
+        assert!(left.iter().eq(whole), "{left:?}");
     }
 }
 

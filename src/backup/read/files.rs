@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use super::{Goal, ReadError, Reader, STORE_NAME, shown};
-use crate::backup::complete;
+use crate::backup::complete::{self, Top};
 use crate::backup::decode::{Decoding, Memory, OutputSink, Sink};
 use crate::backup::report::{FileState, Qube};
 use crate::backup::tree::{Staged, TreeError};
@@ -34,11 +34,13 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             Err(error) => return Err(self.inner(error.into())),
         };
         let cipher = header.cipher()?;
+        let mut kind = Top::Any;
         let (sink, limits) = if file == 0 {
             in_memory(STORE_BYTES_MAX)
         } else if name == MANIFEST_NAME {
             in_memory(MANIFEST_BYTES_MAX)
         } else {
+            kind = Top::of(&name);
             let state = self.state_of(&name);
             if let Some(state) = state {
                 self.set(file, state);
@@ -52,6 +54,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             Decoding::new(cipher, unpack, passphrase, limits, top, sink);
         let mut decoding = decoding.map_err(|error| self.inner(error))?;
         decoding.limit(self.limit(&name));
+        decoding.expect(kind);
         Ok(Some(decoding))
     }
 
