@@ -306,3 +306,21 @@ fn zeros_between_members() {
     made.insert_raw(at, vec![0; 100 * MIB]);
     check("zeros", "verify", &made.pack(), LITTLE, 0);
 }
+
+/// Zeros behind the end of an inner archive: some fill it up, some are a bomb.
+#[test]
+fn zeros_behind_the_end() {
+    for (filter, compress) in FILTERS {
+        for file in ["qubes.xml", "vm5/private.img"] {
+            for (mib, exit) in [(15, 0), (17, 17), (96, 17)] {
+                let mut recipe = filtered(filter, compress);
+                let file = recipe.file(file);
+                let inner = [file.inner.clone(), vec![0; mib * MIB]].concat();
+                file.stored = Some(compress(&inner));
+                let archive = recipe.make().pack();
+                let name = format!("{filter}, {mib} MiB");
+                check(&name, "restore", &archive, LITTLE + 16, exit);
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use qubes_fsm::format::tar::{
-    Decoder, Event, Kind, Limits, PathError, TarError, safe_components,
+    Decoder, Event, Kind, Limits, PathError, Place, TarError, safe_components,
 };
 use tar_support::{
     GNU, Member, POSIX, Raw, archive, base256, cuts, drive, file, gnu_sparse,
@@ -902,4 +902,39 @@ fn the_map_text_may_fill_its_last_block() {
     let members = inner(&bytes).unwrap();
     assert_eq!(members[0].entry.stored_size, 32 * 512);
     assert_eq!(members[0].data.len(), 31);
+}
+
+/// Zeros behind the end are counted, however they are cut.
+#[test]
+fn zeros_behind_the_end_have_a_limit() {
+    let limits = Limits { padding_bytes_max: 2_000, ..Limits::INNER };
+    let decode = |bytes: &[u8], piece: usize| {
+        let mut decoder = Decoder::inner(limits);
+        for piece in bytes.chunks(piece) {
+            let mut rest = piece;
+            while let (used, Some(_)) = decoder.push(rest)? {
+                rest = &rest[used..];
+            }
+        }
+        decoder.finish()
+    };
+    let limit = Err(TarError::Limit {
+        at: Place { offset: 1_024 + 2_000, entry: None },
+        what: "bytes behind the end",
+        found: 2_001,
+        limit: 2_000,
+    });
+    for piece in [1, 511, 512, 4_000, 10_000] {
+        assert_eq!(decode(&[0; 1_024 + 2_000], piece), Ok(()));
+        assert_eq!(decode(&[0; 1_024 + 2_001], piece), limit);
+        assert_eq!(decode(&[0; 9_000], piece), limit);
+        // What comes first is said.
+        let mut bytes = [0; 9_000];
+        bytes[1_024 + 2_000] = 1;
+        assert_eq!(decode(&bytes, piece), limit);
+        bytes[1_024 + 1_999] = 2;
+        let other = decode(&bytes, piece).unwrap_err();
+        let found = matches!(other, TarError::AfterEnd { found: 2, .. });
+        assert!(found, "{other}");
+    }
 }

@@ -61,6 +61,12 @@ pub const FILES_MAX: usize = u16::MAX as usize;
 /// Source: MANIFEST.md, R3.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 
+/// Zeros behind the end of an inner archive.
+///
+/// tar fills up to 10,240 bytes, or to another size that it is told; a bomb of
+/// zeros costs nothing to write and time to decode.
+pub const PADDING_BYTES_MAX: u64 = 16 << 20;
+
 /// How much larger than `qubes.xml` announces a qube's file may be.
 ///
 /// `backup_size` is what the qube's files take on the disk, all together; an

@@ -45,6 +45,8 @@ pub struct Decoder {
     offset: u64,
     /// Real sizes of the members so far.
     decoded: u64,
+    /// Zeros behind the end so far.
+    padding: u64,
     /// The member at hand, once its path is known.
     entry: Option<Box<[u8]>>,
     /// The header, or block of a map, that is being filled.
@@ -80,6 +82,7 @@ impl Decoder {
             limits,
             offset: 0,
             decoded: 0,
+            padding: 0,
             entry: None,
             block: Box::new([0; BLOCK]),
             filled: 0,
@@ -228,15 +231,30 @@ impl Decoder {
                 let state = State::Header { pending, zeros: 0 };
                 Ok((state, used, Some(Event::EndOfEntry)))
             }
-            State::AfterEnd => match input.iter().position(|b| *b != 0) {
-                None => Ok((State::AfterEnd, input.len(), None)),
-                Some(index) => Err(TarError::AfterEnd {
-                    at: self.behind(0).after(index),
-                    found: input.get(index).copied().unwrap_or_default(),
-                }),
-            },
+            State::AfterEnd => self.after_end(input),
             State::Failed(error) => Err(error),
         }
+    }
+
+    /// Zeros behind the end, up to the limit; wherever the input is cut.
+    fn after_end<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, TarError> {
+        let limit = self.limits.padding_bytes_max;
+        let room = usize::try_from(limit.saturating_sub(self.padding));
+        let within = room.ok().and_then(|room| input.get(..room));
+        let within = within.unwrap_or(input);
+        if let Some(index) = within.iter().position(|byte| *byte != 0) {
+            let found = input.get(index).copied().unwrap_or_default();
+            let at = self.behind(0).after(index);
+            return Err(TarError::AfterEnd { at, found });
+        }
+        if within.len() < input.len() {
+            let at = self.behind(0).after(within.len());
+            let what = "bytes behind the end";
+            let found = limit.saturating_add(1);
+            return Err(TarError::Limit { at, what, found, limit });
+        }
+        self.padding = self.padding.saturating_add(input.len() as u64);
+        Ok((State::AfterEnd, input.len(), None))
     }
 
     /// A whole block where a header may be.

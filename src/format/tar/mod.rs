@@ -27,6 +27,8 @@
 //! Header"; GNU tar 1.35 manual, "Tar Internals" (the GNU and the four sparse
 //! formats); the project's notes on the formats, "Outer archive", "Streams".
 
+use super::limits::PADDING_BYTES_MAX;
+
 mod decoder;
 mod error;
 mod header;
@@ -121,6 +123,8 @@ pub struct Limits {
     pub segments_max: u64,
     /// Sum of the real sizes of all members, holes included.
     pub decoded_bytes_max: u64,
+    /// Most zeros behind the end of an inner archive.
+    pub padding_bytes_max: u64,
 }
 
 impl Limits {
@@ -138,6 +142,7 @@ impl Limits {
         pax_bytes_max: 1 << 20,
         segments_max: 4_000_000,
         decoded_bytes_max: 16 << 40,
+        padding_bytes_max: PADDING_BYTES_MAX,
     };
 }
 
