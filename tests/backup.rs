@@ -15,7 +15,10 @@ use std::sync::Arc;
 use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
 use qubes_fsm::backup::decode::DecodeError;
 use qubes_fsm::backup::filter::{External, Programs, Running};
-use qubes_fsm::backup::read::{Goal, Options, ReadError, read, read_seekable};
+use qubes_fsm::backup::read::{
+    Goal, Options, ReadError, read, read_into, read_seekable,
+    read_seekable_into,
+};
 use qubes_fsm::backup::report::{Binding, FileState, Report};
 use qubes_fsm::backup::tree::Target;
 use qubes_fsm::format::header::Header;
@@ -644,6 +647,90 @@ fn a_manifest_binds_every_member() {
     assert!(matches!(error, ManifestError::MemberMissing { .. }), "{error}");
     let error = manifest_error(&keep("backup-manifest"));
     assert!(matches!(error, ManifestError::Missing), "{error}");
+}
+
+/// With `keep_going` files do not wait for a manifest: what it does not bind
+/// in the end is said of each.
+#[test]
+fn what_is_in_place_and_not_bound_is_reported() {
+    let made = made(Form { chunk: 10_240, ..Form::default() });
+    let members = bound(&made);
+    let run = |members: &[Member], keep_going: bool, from_file: bool| {
+        let to = tempfile::tempdir().unwrap();
+        let target = Target::open(to.path(), false).unwrap();
+        let goal = Goal::Restore { target, wanted: Vec::new() };
+        let options = Options { keep_going, ..options(goal) };
+        let (archive, mut report) = (outer(members), Report::default());
+        let outcome = match from_file {
+            false => read_into(archive.as_slice(), options, &mut report),
+            true => {
+                let source = Cursor::new(&archive);
+                read_seekable_into(source, options, &mut report)
+            }
+        };
+        let with = |state| {
+            let files = report.files.iter().filter(move |f| f.state == state);
+            let names = files.map(|file| String::from_utf8_lossy(&file.name));
+            names.map(String::from).collect::<Vec<_>>()
+        };
+        let restored = with(FileState::Restored);
+        (outcome, restored, with(FileState::Unbound), report.binding)
+    };
+    let all = |without: &[&str]| {
+        let all = ["qubes.xml", "vm5/private.img", "vm5/firewall.xml", "vm7/."];
+        let all = all.into_iter().chain(["dom0-home/user"]);
+        let kept = all.filter(|name| !without.contains(name));
+        kept.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let none: [String; 0] = [];
+    let at = |name: &str| members.iter().position(|m| m.0 == name).unwrap();
+    for from_file in [false, true] {
+        let (outcome, restored, unbound, _) = run(&members, true, from_file);
+        outcome.unwrap();
+        assert_eq!((restored, unbound), (all(&[]), none.to_vec()));
+
+        // A manifest that is none binds nothing.
+        let mut forged = members.clone();
+        let place = at("backup-manifest.000");
+        forged[place].1[700] ^= 1;
+        forged[place + 1].1 =
+            archive::mac_text(&forged[place].1, made.form.digest);
+        let (outcome, restored, unbound, binding) =
+            run(&forged, true, from_file);
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, ReadError::Manifest(_)), "{error}");
+        assert_eq!((restored, unbound), (none.to_vec(), all(&[])));
+        assert_eq!(binding, Binding::NotCompared);
+
+        // One that misses a file binds the others, but not another's.
+        let mut less = members.clone();
+        less.retain(|(name, _)| !name.starts_with("vm5/firewall.xml"));
+        let place = less.iter().position(|m| m.0 == "backup-manifest.000");
+        let tail = less.split_off(place.unwrap());
+        let mut data = made.members[2].1.clone();
+        data[..9].copy_from_slice(b"vm5/notes");
+        let sum: u32 = data[..148]
+            .iter()
+            .chain(&data[156..512])
+            .map(|byte| u32::from(*byte))
+            .sum::<u32>()
+            + 8 * 32;
+        data[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive::push(&mut less, "vm5/notes.000", data, made.form);
+        less.extend(tail);
+        let (outcome, restored, unbound, _) = run(&less, true, from_file);
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, ReadError::Manifest(_)), "{error}");
+        assert_eq!(unbound, ["vm5/notes"]);
+        assert_eq!(restored, all(&["vm5/firewall.xml"]));
+    }
+    // Where none is promised, no file is less bound than another.
+    let mut cut = made.members.clone();
+    cut.truncate(cut.len() - 1);
+    let (outcome, restored, unbound, binding) = run(&cut, true, false);
+    outcome.unwrap_err();
+    assert_eq!(restored, all(&["dom0-home/user"]));
+    assert_eq!((unbound, binding), (none.to_vec(), Binding::NotBound));
 }
 
 /// Format 3 without a manifest cannot know.

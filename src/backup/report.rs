@@ -72,6 +72,9 @@ pub enum FileState {
     Verified,
     /// It is whole and in place.
     Restored,
+    /// The same, but the run failed, and the manifest that is promised did
+    /// not bind it: its chunks may be those of an older backup.
+    Unbound,
     /// It was authenticated, and left out: not asked for.
     LeftOut,
     /// The same: `qubes.xml` does not announce it.
@@ -89,6 +92,9 @@ pub enum Binding {
     /// backup under the same passphrase would not be noticed.
     #[default]
     NotBound,
+    /// Nothing so far: a manifest is promised, and was not compared with all
+    /// that was read, or does not fit.
+    NotCompared,
     /// The manifest: every member is the one that was written.
     Bound(BackupId),
     /// The same for so many members of all that it lists; the others were

@@ -451,6 +451,7 @@ fn word(state: FileState) -> &'static str {
         FileState::Begun => "begun",
         FileState::Verified => "verified",
         FileState::Restored => "restored",
+        FileState::Unbound => "not bound",
         FileState::LeftOut => "left out",
         FileState::Unknown => "unknown",
         FileState::Withheld => "withheld",
@@ -463,6 +464,11 @@ fn binding(report: &Report) -> String {
         Binding::NotBound => {
             "not bound: the header promises no manifest, so chunks or files \
              of an older backup under the same passphrase would not be noticed"
+                .to_owned()
+        }
+        Binding::NotCompared => {
+            "not bound: the manifest that the header promises was not \
+             compared with all that was read, or does not fit"
                 .to_owned()
         }
         Binding::Bound(id) => format!("bound: {id}"),

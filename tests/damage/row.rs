@@ -364,6 +364,7 @@ fn outcome_is(
     };
     let is_right = match report.binding {
         Binding::NotBound => !case.bound,
+        Binding::NotCompared => false,
         Binding::Bound(_) => case.bound && !matches!(want, Want::Lost(_)),
         Binding::Partly { read, of, .. } => {
             case.bound && read < of && matches!(want, Want::Lost(_))

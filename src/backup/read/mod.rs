@@ -207,8 +207,10 @@ fn run<R: Read + Send>(
         };
         let outcome = started.and_then(|()| reader.run());
         reader.stop();
-        if outcome.is_err() && reader.hold {
-            reader.withhold();
+        match outcome {
+            Err(_) if reader.hold => reader.withhold(),
+            Err(_) => reader.unbind(),
+            Ok(()) => {}
         }
         *report = reader.report;
         outcome
@@ -607,6 +609,9 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             filter: header.filter().map(str::to_owned),
             headerless: header.is_headerless(),
         };
+        if header.promise().is_some() {
+            self.report.binding = Binding::NotCompared;
+        }
         self.place = Some(Place::new(&header));
         self.supply.begin(header.digest());
         self.header = Some(header);
@@ -763,6 +768,26 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         }
     }
 
+    /// Says of what is in place that no manifest binds it, where one is
+    /// promised and does not list all of it as it was read.
+    fn unbind(&mut self) {
+        if self.header.as_ref().is_none_or(|header| header.promise().is_none())
+        {
+            return;
+        }
+        let manifest = self.bound.manifest.as_ref().or(self.manifest.as_ref());
+        let listed = by_file(manifest.map_or(&[], Manifest::entries));
+        let seen = by_file(&self.seen);
+        for file in &mut self.report.files {
+            let name = file.name.as_slice();
+            let listed = listed.get(name);
+            let is_bound = listed.is_some() && listed == seen.get(name);
+            if file.state == FileState::Restored && !is_bound {
+                file.state = FileState::Unbound;
+            }
+        }
+    }
+
     fn end(&mut self, end: End) -> Result<(), ReadError> {
         match end {
             End::Done => Ok(()),
@@ -857,6 +882,19 @@ fn place(before: &[u8]) -> (String, String) {
         Err(_) => "a chunk or its code".to_owned(),
     };
     (shown(before), wanted)
+}
+
+/// The chunks of each file, in their order.
+fn by_file(entries: &[Entry]) -> BTreeMap<&[u8], Vec<&Entry>> {
+    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for entry in entries {
+        if let Ok(chunk::Member::Chunk(chunk)) =
+            chunk::Member::parse(&entry.name)
+        {
+            files.entry(chunk.file()).or_default().push(entry);
+        }
+    }
+    files
 }
 
 fn verdict(good: bool) -> Event {
