@@ -95,7 +95,13 @@ fn verify_restore_and_cat() {
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let again = place.run("restore", &["--to", &to]);
     assert_eq!(code(&again), 1);
-    assert!(text(&again.stderr).starts_with("qubes-fsm: ERROR: "));
+    assert_eq!(
+        text(&again.stderr),
+        format!(
+            "qubes-fsm: ERROR: {to}/dom0-home/user: found an existing file; \
+             wanted none, nothing was replaced; --overwrite replaces it\n"
+        )
+    );
     let over = place.run("restore", &["--to", &to, "--overwrite"]);
     assert_eq!(code(&over), 0, "{}", text(&over.stderr));
     let image = fs::read(Path::new(&to).join("vm5/private.img")).unwrap();
@@ -104,6 +110,30 @@ fn verify_restore_and_cat() {
     assert!(output.stdout == image);
     let output = place.run("cat", &["vm5/other.img"]);
     assert_eq!(code(&output), 10);
+}
+
+/// A directory and something else never replace one another, so there the
+/// option is no help.
+#[test]
+fn what_is_in_the_way_is_named() {
+    let place = place(Form::default());
+    let to = place.path("to");
+    fs::create_dir(&to).unwrap();
+    fs::write(Path::new(&to).join("vm5"), "mine").unwrap();
+    for option in [None, Some("--overwrite")] {
+        let options: Vec<&str> =
+            ["--to", &to].into_iter().chain(option).collect();
+        let output = place.run("restore", &options);
+        assert_eq!(code(&output), 1);
+        assert_eq!(
+            text(&output.stderr),
+            format!(
+                "qubes-fsm: ERROR: {to}/vm5: found a regular file; wanted a \
+                 directory; --overwrite does not replace it\n"
+            )
+        );
+        assert_eq!(fs::read(Path::new(&to).join("vm5")).unwrap(), b"mine");
+    }
 }
 
 #[test]

@@ -20,13 +20,29 @@ use crate::format::tar::TarError;
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::new(read_code(&error), &error)
+        let advice = if let ReadError::Tree(error) = &error {
+            advice(error)
+        } else {
+            ""
+        };
+        Self::new(read_code(&error), &error).advise(advice)
     }
 }
 
 impl From<TreeError> for Failure {
     fn from(error: TreeError) -> Self {
-        Self::new(tree_code(&error), &error)
+        Self::new(tree_code(&error), &error).advise(advice(&error))
+    }
+}
+
+/// What helps where something is there already, and where it does not.
+fn advice(error: &TreeError) -> &'static str {
+    if matches!(error, TreeError::Exists { .. }) {
+        "; --overwrite replaces it"
+    } else if matches!(error, TreeError::InTheWay { .. }) {
+        "; --overwrite does not replace it"
+    } else {
+        ""
     }
 }
 

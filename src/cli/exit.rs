@@ -81,6 +81,14 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Says more behind the error itself.
+    pub(super) fn advise(mut self, advice: &str) -> Self {
+        if let Some(line) = self.lines.first_mut() {
+            line.push_str(advice);
+        }
+        self
+    }
+
     pub(super) fn code(&self) -> u8 {
         self.code
     }
