@@ -569,7 +569,7 @@ fn the_pipeline_of_the_old_writer() {
 fn links_that_the_old_writer_damaged_are_as_stored() {
     let case = old_case("gzip", "");
     let archive = outer_by(&case.members, Outer::TarEach);
-    let (_, to) = case.restore(&archive);
+    let (restored, to) = case.restore(&archive);
     let mut wanted = case.comparable(tree(&case.from()));
     let mut count = 0;
     for (path, facts) in &mut wanted {
@@ -585,6 +585,44 @@ fn links_that_the_old_writer_damaged_are_as_stored() {
     // `dangling` and its other name, `prefix`; two in the template.
     assert_eq!(count, 5);
     assert_same(&case.comparable(tree(&to)), &wanted, "damaged");
+    // One of the three is another name of a link, no link of its own.
+    let names = [
+        ("vm7/.", "vm7/", 2, "vm7/"),
+        ("dom0-home/user", "dom0-home/", 2, "dom0-home/user/"),
+    ];
+    let verified = read(archive.as_slice(), options(Goal::Verify)).unwrap();
+    for report in [&verified, &restored] {
+        let [template, home] = report.omissions.as_slice() else {
+            panic!("{:?}", report.omissions)
+        };
+        for (omission, (name, prefix, count, first)) in
+            [template, home].into_iter().zip(names)
+        {
+            let start = format!(
+                "{name}: symbolic links to {prefix}...: {count}, as old \
+                 writers damaged them; they are as stored, the first is \
+                 {first}"
+            );
+            assert!(omission.starts_with(&start), "{omission}");
+            let arrow = format!(" -> {prefix}");
+            assert!(omission.contains(&arrow), "{omission}");
+        }
+    }
+}
+
+/// The same archive from a writer that spares links says nothing of them,
+/// though there are links of such names.
+#[test]
+fn links_that_nobody_damaged_are_not_reported() {
+    let case = old_case("gzip", "S");
+    let archive = outer_by(&case.members, Outer::TarEach);
+    let (restored, to) = case.restore(&archive);
+    assert_eq!(restored.omissions, [""; 0]);
+    let is_link = |facts: &facts::Facts| {
+        let what = &facts.what;
+        matches!(what, What::Symlink(target) if target.starts_with(b"user"))
+    };
+    assert!(tree(&to).values().any(is_link));
 }
 
 /// GNU tar writes a link behind its file. Where it stands before it, both are

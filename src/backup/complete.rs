@@ -137,6 +137,19 @@ impl Top {
     }
 }
 
+/// What the target of a symbolic link begins with if the writer rewrote it as
+/// if it were a name: the directory of the file, such as `vm7/` in a template.
+/// No member stands in a directory of that name, so no link of use does it.
+///
+/// Source: core-admin `backup.py`, `--xform s:^BASENAME:SUBDIR/\0:`, where
+/// the `.` of a template is any letter; before 39496bf6 every target was hit.
+pub(super) fn link_prefix(name: &[u8]) -> Vec<u8> {
+    let slash = name.iter().rposition(|byte| *byte == b'/');
+    // `qubes.xml` is in no directory: nothing was put before its name.
+    let end = slash.map_or(0, |slash| slash.saturating_add(1));
+    name.get(..end).unwrap_or_default().to_vec()
+}
+
 /// What every qube of that class has, behind its path.
 pub(super) fn wanted(qube: &Qube) -> &'static [&'static str] {
     let is_home = qube.path.starts_with("dom0-home");

@@ -169,6 +169,7 @@ struct Inner<'o> {
     top: Vec<Vec<u8>>,
     /// What the member of that path may be.
     kind: Top,
+    links: Links,
     sink: Sink<'o>,
     members: u64,
     /// Its end mark was there.
@@ -176,6 +177,24 @@ struct Inner<'o> {
     decoded: u64,
     /// Bytes that it may have.
     limit: u64,
+}
+
+/// A file that came to its end.
+pub(super) struct Decoded<'o> {
+    pub(super) sink: Sink<'o>,
+    /// Bytes of the inner archive.
+    pub(super) bytes: u64,
+    pub(super) links: Links,
+}
+
+/// Symbolic links that an old writer seems to have rewritten with the names.
+#[derive(Default)]
+pub(super) struct Links {
+    /// What their targets begin with; empty: nothing is looked for.
+    prefix: Vec<u8>,
+    count: u64,
+    /// Path and target of the first.
+    first: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Bytes that are decrypted at a time.
@@ -208,6 +227,7 @@ impl<'o> Decoding<'o> {
             tar,
             top,
             kind: Top::Any,
+            links: Links::default(),
             sink,
             members: 0,
             ended: false,
@@ -228,6 +248,11 @@ impl<'o> Decoding<'o> {
         self.inner.kind = kind;
     }
 
+    /// From now on symbolic links to what begins so are counted.
+    pub(super) fn watch_links(&mut self, prefix: Vec<u8>) {
+        self.inner.links.prefix = prefix;
+    }
+
     /// Takes a chunk, all of it authenticated.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
         for piece in chunk.chunks(PIECE) {
@@ -244,7 +269,7 @@ impl<'o> Decoding<'o> {
     }
 
     /// Ends the file: every layer must have come to its end.
-    pub(super) fn finish(mut self) -> Result<(Sink<'o>, u64), DecodeError> {
+    pub(super) fn finish(mut self) -> Result<Decoded<'o>, DecodeError> {
         if let Some(decryptor) = self.decryptor {
             self.plain.clear();
             if let Err(cause) = decryptor.finish(&mut self.plain) {
@@ -361,6 +386,7 @@ impl<'o> Inner<'o> {
                         let found = found(&entry.kind);
                         return Err(DecodeError::Kind { path, found, wanted });
                     }
+                    self.links.see(&entry);
                     self.members += 1;
                     self.sink.entry(&path, &entry)?;
                 }
@@ -373,7 +399,7 @@ impl<'o> Inner<'o> {
         }
     }
 
-    fn finish(self) -> Result<(Sink<'o>, u64), DecodeError> {
+    fn finish(self) -> Result<Decoded<'o>, DecodeError> {
         self.tar.finish()?;
         if self.members == 0 {
             return Err(DecodeError::Empty { wanted: joined(&self.top) });
@@ -383,12 +409,38 @@ impl<'o> Inner<'o> {
             // Whatever can go wrong goes wrong before anything is decided.
             staged.complete()?;
         }
-        Ok((sink, self.decoded))
+        Ok(Decoded { sink, bytes: self.decoded, links: self.links })
     }
 
     fn outside(&self, untrusted_path: &[u8]) -> DecodeError {
         let found = crate::format::escape::Escaped(untrusted_path).to_string();
         DecodeError::Outside { found, wanted: joined(&self.top) }
+    }
+}
+
+impl Links {
+    fn see(&mut self, entry: &Entry) {
+        let Kind::Symlink { target } = &entry.kind else { return };
+        if self.prefix.is_empty() || !target.starts_with(&self.prefix) {
+            return;
+        }
+        self.count += 1;
+        let seen = || (entry.path.clone(), target.clone());
+        self.first.get_or_insert_with(seen);
+    }
+
+    /// What the report says of them, if there are any.
+    pub(super) fn sentence(&self) -> Option<String> {
+        let (path, target) = self.first.as_ref()?;
+        let shown = crate::format::escape::Escaped;
+        Some(format!(
+            "symbolic links to {}...: {}, as old writers damaged them; they \
+             are as stored, the first is {} -> {}",
+            shown(&self.prefix),
+            self.count,
+            shown(path),
+            shown(target)
+        ))
     }
 }
 

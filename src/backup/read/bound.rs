@@ -163,8 +163,8 @@ fn decode(
     for piece in data.pieces() {
         decoding.push(piece)?;
     }
-    match decoding.finish()? {
-        (Sink::Memory(memory), _) => Ok(memory.content),
-        _ => Err(DecodeError::NotOneFile),
-    }
+    let Sink::Memory(memory) = decoding.finish()?.sink else {
+        return Err(DecodeError::NotOneFile);
+    };
+    Ok(memory.content)
 }

@@ -55,6 +55,10 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         let mut decoding = decoding.map_err(|error| self.inner(error))?;
         decoding.limit(self.limit(&name));
         decoding.expect(kind);
+        // Printed to an output a link is nothing, damaged or not.
+        if !matches!(self.options.goal, Goal::Cat { .. }) {
+            decoding.watch_links(complete::link_prefix(&name));
+        }
         Ok(Some(decoding))
     }
 
@@ -114,7 +118,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             self.ready.push((file, None));
             return Ok(Event::Finished);
         };
-        let (sink, decoded) = decoding.finish().map_err(|error| {
+        let decoded = decoding.finish().map_err(|error| {
             // By now the member at hand is that behind the file.
             let last = self.report.files.get(usize::from(file));
             let name = last.map_or_else(String::new, |file| {
@@ -124,11 +128,15 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             self.inner_at(name, error)
         })?;
         if let Some(file) = self.report.files.get_mut(usize::from(file)) {
-            file.decoded_bytes = decoded;
+            file.decoded_bytes = decoded.bytes;
+            if let Some(links) = decoded.links.sentence() {
+                let omission = format!("{}: {links}", shown(&file.name));
+                self.report.omissions.push(omission);
+            }
         }
         self.set(file, FileState::Verified);
         let mut staged = None;
-        match sink {
+        match decoded.sink {
             Sink::Memory(memory) if file == 0 => {
                 staged = self.stage_document(&memory)?;
                 self.announce(memory.content)?;
