@@ -15,7 +15,7 @@ use crate::format::cipher::CipherError;
 use crate::format::compression::CompressionError;
 use crate::format::header::HeaderError;
 use crate::format::hmac::MacTextError;
-use crate::format::manifest::ManifestError;
+use crate::format::manifest::{MANIFEST_NAME, ManifestError};
 use crate::format::tar::TarError;
 
 impl From<ReadError> for Failure {
@@ -72,7 +72,11 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::Cipher(error) => cipher_code(error),
         ReadError::Filter(error) => filter_code(error),
         ReadError::Program(error) => program_code(error),
-        ReadError::Inner { cause, .. } => decode_code(cause),
+        ReadError::Inner { name, cause, .. } => match decode_code(cause) {
+            // No chunk of it can be missing: it has one.
+            TRUNCATED if is_manifest(name) => INTEGRITY,
+            code => code,
+        },
         ReadError::Tree(error) => tree_code(error),
         ReadError::Document(error) => document_code(error),
         ReadError::Manifest(
@@ -82,6 +86,10 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::NotFound { .. } => NOT_FOUND,
         ReadError::Canceled => INTERRUPTED,
     }
+}
+
+fn is_manifest(name: &str) -> bool {
+    name.as_bytes().strip_prefix(MANIFEST_NAME) == Some(b".000")
 }
 
 fn header_code(error: &HeaderError) -> u8 {

@@ -2,8 +2,8 @@
 //!
 //! Lives here: the salt in front, the key derivation, CBC with padding, in
 //! pieces of any size. May not live here: whether the bytes are authentic.
-//! That is known before they come here: a padding that is wrong means damage
-//! and not a wrong passphrase.
+//! That is known before they come here: a padding that is wrong means damage,
+//! or an end that is missing, and not a wrong passphrase.
 //! Source: FORMAT.md, "Streams"; openssl `apps/enc.c`, `EVP_BytesToKey`.
 //!
 //! ```

@@ -4,6 +4,7 @@
 use qubes_fsm::backup::decode::DecodeError;
 use qubes_fsm::backup::read::{Goal, ReadError, read};
 use qubes_fsm::format::manifest::ManifestError;
+use qubes_fsm::format::tar::TarError;
 
 use crate::row::{Row, Want, check, options};
 use crate::writer::{
@@ -203,6 +204,11 @@ fn no_archive(made: &mut Made) {
     made.sign("backup-manifest.000", b"text".repeat(200));
 }
 
+fn cut_off(made: &mut Made) {
+    let data = made.pieces[made.at("backup-manifest.000")].data.clone();
+    made.sign("backup-manifest.000", data[..900].to_vec());
+}
+
 #[test]
 fn manifests_that_are_missing_or_misplaced() {
     check(&[
@@ -348,6 +354,19 @@ fn manifests_that_are_missing_or_misplaced() {
             "not even encrypted",
             no_archive,
             inner!(DecodeError::Cipher(_), 13, 0),
+        )
+        .only(|case| case.bound && case.sealed),
+        // Not cut off by accident, as its code fits: no manifest.
+        in_manifest(
+            "its inner archive cut off",
+            cut_off,
+            inner!(DecodeError::Tar(TarError::Truncated { .. }), 13, 0),
+        )
+        .only(|case| case.bound && !case.sealed),
+        in_manifest(
+            "its stream cut off",
+            cut_off,
+            inner!(DecodeError::CipherTruncated { .. }, 13, 0),
         )
         .only(|case| case.bound && case.sealed),
         in_manifest(
