@@ -517,7 +517,7 @@ fn a_file_far_larger_than_announced_is_refused() {
     let few = of(announced - 3);
     let error = verify(&few).unwrap_err();
     let ReadError::Inner { cause, .. } = error else { panic!("{error}") };
-    assert!(matches!(*cause, DecodeError::TooLarge { .. }), "{cause}");
+    assert!(matches!(*cause, DecodeError::Unannounced { .. }), "{cause}");
     let lifted = Options { limit_decoded: false, ..options(Goal::Verify) };
     assert_eq!(read(few.as_slice(), lifted).unwrap().omissions, [""; 0]);
     verify(&of(announced)).unwrap();

@@ -68,20 +68,12 @@ pub(super) fn missing(
             nothing.push(name.to_string());
             continue;
         }
-        // A template is one file, its whole directory.
-        let whole = format!("{}/.", qube.path);
-        for wanted in wanted(qube) {
-            let path = format!("{}{wanted}", qube.path);
-            let is_there = own
-                .iter()
-                .any(|name| [path.as_bytes(), whole.as_bytes()].contains(name));
-            if !is_there {
-                let path = Escaped(path.as_bytes());
-                omissions.push(format!(
-                    "{path}: not in the archive, although qubes.xml announces \
-                     the qube {name}"
-                ));
-            }
+        for path in absent_of(qube, &own) {
+            let path = Escaped(&path);
+            omissions.push(format!(
+                "{path}: not in the archive, although qubes.xml announces the \
+                 qube {name}"
+            ));
         }
     }
     (nothing, omissions)
@@ -148,6 +140,25 @@ pub(super) fn link_prefix(name: &[u8]) -> Vec<u8> {
     // `qubes.xml` is in no directory: nothing was put before its name.
     let end = slash.map_or(0, |slash| slash.saturating_add(1));
     name.get(..end).unwrap_or_default().to_vec()
+}
+
+/// Files that are missing of all qubes, by name.
+pub(super) fn absent(qubes: &[Qube], files: &[File]) -> Vec<Vec<u8>> {
+    let names: Vec<&[u8]> =
+        files.iter().map(|file| file.name.as_slice()).collect();
+    qubes.iter().flat_map(|qube| absent_of(qube, &names)).collect()
+}
+
+fn absent_of(qube: &Qube, names: &[&[u8]]) -> Vec<Vec<u8>> {
+    // A template is one file, its whole directory.
+    let whole = format!("{}/.", qube.path);
+    let paths = wanted(qube).iter().map(|end| format!("{}{end}", qube.path));
+    let absent = paths.filter(|path| {
+        !names
+            .iter()
+            .any(|name| [path.as_bytes(), whole.as_bytes()].contains(name))
+    });
+    absent.map(String::into_bytes).collect()
 }
 
 /// What every qube of that class has, behind its path.

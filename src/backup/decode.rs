@@ -10,6 +10,8 @@ use crate::format::cipher::{Cipher, CipherError, Decryptor};
 use crate::format::compression::{
     CompressionError, Decompressor, Filter, PushError,
 };
+use crate::format::escape::Escaped;
+use crate::format::limits::{DECODED_BYTES_MIN, DECODED_FACTOR};
 use crate::format::tar::{
     self, Entry, Event, Kind, PathError, TarError, safe_components,
 };
@@ -82,7 +84,25 @@ pub enum DecodeError {
     /// Something else than one regular file, where one is read into memory.
     #[error("more than one member, or no regular file; wanted one file")]
     NotOneFile,
-    /// More bytes than what is read into memory, or announced, may have.
+    /// More bytes than `qubes.xml` lets one expect.
+    #[error(
+        "more than {limit} bytes, which is {DECODED_FACTOR} times what \
+         qubes.xml announces and {DECODED_BYTES_MIN} bytes; wanted at most so \
+         many, or the option --no-decoded-limit"
+    )]
+    Unannounced {
+        /// The limit.
+        limit: u64,
+    },
+    /// What shall be printed is no file: a link, or a directory.
+    #[error("member {path}: {found}; wanted a regular file")]
+    NotAFile {
+        /// Its path, escaped.
+        path: String,
+        /// What it is; of a link, where it leads.
+        found: String,
+    },
+    /// More bytes than what is read into memory may have.
     #[error("more than {limit} bytes; wanted at most so many")]
     TooLarge {
         /// The limit.
@@ -366,7 +386,7 @@ impl<'o> Inner<'o> {
             self.decoded.saturating_add(untrusted_bytes.len() as u64);
         let limit = self.limit;
         if self.decoded > limit {
-            return Err(DecodeError::TooLarge { limit });
+            return Err(DecodeError::Unannounced { limit });
         }
         let mut rest = untrusted_bytes;
         loop {
@@ -413,7 +433,7 @@ impl<'o> Inner<'o> {
     }
 
     fn outside(&self, untrusted_path: &[u8]) -> DecodeError {
-        let found = crate::format::escape::Escaped(untrusted_path).to_string();
+        let found = Escaped(untrusted_path).to_string();
         DecodeError::Outside { found, wanted: joined(&self.top) }
     }
 }
@@ -432,7 +452,7 @@ impl Links {
     /// What the report says of them, if there are any.
     pub(super) fn sentence(&self) -> Option<String> {
         let (path, target) = self.first.as_ref()?;
-        let shown = crate::format::escape::Escaped;
+        let shown = Escaped;
         Some(format!(
             "symbolic links to {}...: {}, as old writers damaged them; they \
              are as stored, the first is {} -> {}",
@@ -511,11 +531,26 @@ impl OutputSink<'_> {
         path: &[Vec<u8>],
         entry: &Entry,
     ) -> Result<(), DecodeError> {
-        if path == self.wanted && entry.kind == Kind::File {
-            self.found = true;
-            self.open = Some((entry.size, 0));
+        if path != self.wanted {
+            return Ok(());
         }
-        Ok(())
+        let found = match &entry.kind {
+            Kind::File => {
+                self.found = true;
+                self.open = Some((entry.size, 0));
+                return Ok(());
+            }
+            Kind::Directory => "a directory".to_owned(),
+            Kind::Symlink { target } => {
+                format!("a symbolic link to {}", Escaped(target))
+            }
+            // Its content came with the target, and is gone by now.
+            Kind::HardLink { target } => {
+                let target = joined(&components(target)?);
+                format!("a hard link to {target}, which has the content")
+            }
+        };
+        Err(DecodeError::NotAFile { path: joined(path), found })
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeError> {
@@ -530,6 +565,8 @@ impl OutputSink<'_> {
     fn end_of_entry(&mut self) -> Result<(), DecodeError> {
         if let Some((size, at)) = self.open.take() {
             self.zeros(size.saturating_sub(at))?;
+            // Here, while a cancel is still in time.
+            self.output.flush().map_err(DecodeError::Output)?;
         }
         Ok(())
     }
@@ -569,7 +606,7 @@ fn stage(
 
 /// A kind of member, in words.
 fn found(kind: &Kind) -> String {
-    let to = crate::format::escape::Escaped;
+    let to = Escaped;
     match kind {
         Kind::File => "a regular file".to_owned(),
         Kind::Directory => "a directory".to_owned(),
@@ -591,5 +628,5 @@ fn components(untrusted_path: &[u8]) -> Result<Vec<Vec<u8>>, PathError> {
 }
 
 fn joined(path: &[Vec<u8>]) -> String {
-    crate::format::escape::Escaped(&path.join(&b'/')).to_string()
+    Escaped(&path.join(&b'/')).to_string()
 }

@@ -4,14 +4,15 @@
 
 use crate::format::manifest::BackupId;
 
-/// What reading an archive came to, if it came to an end.
+/// What reading an archive came to, or how far it came.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What the header says, in the names of the header.
     pub header: HeaderFacts,
     /// Qubes that `qubes.xml` announces, in its order.
     pub qubes: Vec<Qube>,
-    /// Every file of the archive, in its order.
+    /// Every file of the archive, in its order; of a run that failed also
+    /// those that it did not come to, behind them.
     pub files: Vec<File>,
     /// What is not there and should be, or is not as it should be; each a
     /// sentence. Not empty: done with omissions.
@@ -66,7 +67,7 @@ pub struct File {
 /// What became of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileState {
-    /// It was begun.
+    /// It was begun, and the run ended inside it: nothing of it is in place.
     Begun,
     /// It was decoded to its end, and is whole.
     Verified,
@@ -83,6 +84,8 @@ pub enum FileState {
     Withheld,
     /// It is damaged, and nothing of it is in place.
     Lost,
+    /// It is announced, and the run ended before it came there.
+    NotRead,
 }
 
 /// What binds the chunks of an archive to each other and to one backup.

@@ -1,33 +1,32 @@
 //! `qubes-fsm list`, `verify`, `restore`, `cat`: archives for people.
 //!
-//! Lives here: arguments, progress, reports, signals. May not live here:
-//! anything about the archive (`backup`).
+//! Lives here: arguments, progress, what is printed when. May not live here:
+//! anything about the archive (`backup`), signals (`cancel`), waiting
+//! (`pipes`).
 
 use std::fs::File;
-use std::io::{
-    ErrorKind, IsTerminal as _, Read, Write as _, stderr, stdin, stdout,
-};
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{stderr, stdin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
 
-use super::Talk;
+use super::cancel::Canceled;
 use super::exit::{self, Failure};
 use super::passphrase::PassphraseOption;
-use crate::backup::filter::{External, Programs, Running};
-use crate::backup::read::{Goal, Options, ReadError, read, read_seekable};
-use crate::backup::report::{Binding, FileState, Report};
+use super::pipes::{BLOCK_BYTES, Output, Piped};
+use super::{Talk, report};
+use crate::backup::decode::DecodeError;
+use crate::backup::filter::{External, Programs};
+use crate::backup::read::{
+    Goal, Options, Progress, ReadError, read_into, read_seekable_into,
+};
+use crate::backup::report::Report;
 use crate::backup::tree::Target;
 use crate::format::escape::Escaped;
-use crate::fsm::cancel::{Cancel, Gate};
 
 #[derive(Args, Debug)]
 pub(super) struct ListArguments {
@@ -48,6 +47,9 @@ pub(super) struct VerifyArguments {
     /// Decode the files that are whole even if others are damaged.
     #[arg(long)]
     keep_going: bool,
+    /// Decode files however much larger they are than qubes.xml announces.
+    #[arg(long)]
+    no_decoded_limit: bool,
     /// As JSON lines.
     #[arg(long)]
     json: bool,
@@ -65,6 +67,9 @@ pub(super) struct RestoreArguments {
     /// Restore the files that are whole even if others are damaged.
     #[arg(long)]
     keep_going: bool,
+    /// Decode files however much larger they are than qubes.xml announces.
+    #[arg(long)]
+    no_decoded_limit: bool,
     /// Replace files that exist.
     #[arg(long)]
     overwrite: bool,
@@ -82,6 +87,9 @@ pub(super) struct CatArguments {
     archive: Archive,
     /// Which file, by its path in the archive, such as vm5/private.img.
     path: String,
+    /// Decode files however much larger they are than qubes.xml announces.
+    #[arg(long)]
+    no_decoded_limit: bool,
 }
 
 #[derive(Args, Debug)]
@@ -96,17 +104,15 @@ struct Archive {
     external_filter: bool,
 }
 
-/// The gate, and the signal that went through it.
-struct Canceled {
-    gate: Arc<Mutex<Gate>>,
-    running: Running,
-    signal: Arc<AtomicU8>,
-}
-
-pub(super) fn list(arguments: &ListArguments) -> Result<u8, Failure> {
-    let talk = Talk { quiet: true, verbose: 0 };
-    let run = Run { json: false, talk, require_manifest: false };
-    let (report, _) = run.read(&arguments.archive, Goal::List, false)?;
+pub(super) fn list(
+    arguments: &ListArguments,
+    talk: Talk,
+) -> Result<u8, Failure> {
+    let canceled = Canceled::by_signal(talk)?;
+    let output = output(&canceled)?;
+    let run = Run { shows: false, ..Run::new(talk, &canceled, &output) };
+    let mut report = Report::default();
+    run.read(&arguments.archive, || Ok(Goal::List), &mut report)?;
     let qubes: Vec<Value> = report
         .qubes
         .iter()
@@ -120,7 +126,7 @@ pub(super) fn list(arguments: &ListArguments) -> Result<u8, Failure> {
         })
         .collect();
     let text = if arguments.json {
-        let header = header(&report);
+        let header = report::header(&report);
         format!("{:#}\n", json!({ "header": header, "qubes": qubes }))
     } else {
         let lines = report.qubes.iter().map(|qube| {
@@ -131,107 +137,192 @@ pub(super) fn list(arguments: &ListArguments) -> Result<u8, Failure> {
         });
         lines.collect()
     };
-    exit::print(text.as_bytes())?;
-    Ok(if report.omissions.is_empty() { 0 } else { exit::OMISSIONS })
+    output.print(text.as_bytes())?;
+    Ok(done(&report))
 }
 
 pub(super) fn verify(
     arguments: &VerifyArguments,
     talk: Talk,
 ) -> Result<u8, Failure> {
+    let canceled = Canceled::by_signal(talk)?;
+    let output = output(&canceled)?;
     let run = Run {
         json: arguments.json,
-        talk,
+        keep_going: arguments.keep_going,
         require_manifest: arguments.require_manifest,
+        limit_decoded: !arguments.no_decoded_limit,
+        ..Run::new(talk, &canceled, &output)
     };
-    run.report(&arguments.archive, Goal::Verify, arguments.keep_going)
+    run.report(&arguments.archive, || Ok(Goal::Verify))
 }
 
 pub(super) fn restore(
     arguments: &RestoreArguments,
     talk: Talk,
 ) -> Result<u8, Failure> {
+    let canceled = Canceled::by_signal(talk)?;
+    let output = output(&canceled)?;
     let run = Run {
         json: arguments.json,
-        talk,
+        keep_going: arguments.keep_going,
         require_manifest: arguments.require_manifest,
+        limit_decoded: !arguments.no_decoded_limit,
+        ..Run::new(talk, &canceled, &output)
     };
-    let target = Target::open(&arguments.to, arguments.overwrite)?;
-    let swept = target.sweep();
-    if swept > 0 {
-        talk.note(&format!("removed {swept} unfinished restores of the past"));
-    }
-    let wanted = arguments.names.clone();
-    let goal = Goal::Restore { target, wanted };
-    run.report(&arguments.archive, goal, arguments.keep_going)
+    run.report(&arguments.archive, || {
+        let target = Target::open(&arguments.to, arguments.overwrite)?;
+        let swept = target.sweep();
+        if swept > 0 {
+            let text = format!("removed {swept} unfinished restores");
+            talk.note(&text);
+        }
+        let wanted = arguments.names.clone();
+        Ok(Goal::Restore { target, wanted })
+    })
 }
 
 pub(super) fn cat(arguments: &CatArguments, talk: Talk) -> Result<u8, Failure> {
-    let run = Run { json: false, talk, require_manifest: false };
-    let mut output = stdout().lock();
-    let goal =
-        Goal::Cat { path: arguments.path.clone(), output: Some(&mut output) };
-    let (report, _) = run.read(&arguments.archive, goal, false)?;
+    let limit_decoded = !arguments.no_decoded_limit;
+    let canceled = Canceled::by_signal(talk)?;
+    let output = output(&canceled)?;
+    let run = Run { limit_decoded, ..Run::new(talk, &canceled, &output) };
+    let mut buffer = BufWriter::with_capacity(BLOCK_BYTES, &output);
+    let mut report = Report::default();
+    let (path, buffered) = (arguments.path.clone(), &mut buffer);
+    let goal = move || Ok(Goal::Cat { path, output: Some(buffered) });
+    run.read(&arguments.archive, goal, &mut report)?;
     for omission in &report.omissions {
-        talk.note(omission);
+        talk.note(&exit::escaped(omission));
     }
-    Ok(if report.omissions.is_empty() { 0 } else { exit::OMISSIONS })
+    Ok(done(&report))
 }
 
-/// How a run talks.
-struct Run {
-    json: bool,
+fn output(canceled: &Canceled) -> Result<Output<'_>, Failure> {
+    Output::new(canceled).map_err(|error| Failure::io("stdout", &error))
+}
+
+/// The exit of a run that came to its end.
+fn done(report: &Report) -> u8 {
+    if report.omissions.is_empty() { 0 } else { exit::OMISSIONS }
+}
+
+/// How a run reads and talks.
+struct Run<'r> {
+    canceled: &'r Canceled,
+    output: &'r Output<'r>,
     talk: Talk,
+    json: bool,
+    /// Progress, if there is a terminal.
+    shows: bool,
+    keep_going: bool,
     require_manifest: bool,
+    limit_decoded: bool,
 }
 
-impl Run {
+impl<'r> Run<'r> {
+    fn new(talk: Talk, canceled: &'r Canceled, output: &'r Output<'r>) -> Self {
+        Self {
+            canceled,
+            output,
+            talk,
+            json: false,
+            shows: !talk.quiet,
+            keep_going: false,
+            require_manifest: false,
+            limit_decoded: true,
+        }
+    }
+
+    /// Reads, and says what became of each file however it ends.
     fn report(
         &self,
         archive: &Archive,
-        goal: Goal<'_>,
-        keep_going: bool,
+        goal: impl FnOnce() -> Result<Goal<'r>, Failure>,
     ) -> Result<u8, Failure> {
-        let (report, elapsed) = match self.read(archive, goal, keep_going) {
-            Ok(read) => read,
-            Err(failure) => {
-                if self.json {
-                    let exit = failure.code();
-                    let error = failure.text();
-                    let line = json!({
-                        "type": "summary", "exit": exit, "error": error,
-                    });
-                    exit::print(format!("{line}\n").as_bytes())?;
-                }
-                return Err(failure);
-            }
+        let mut facts = Report::default();
+        let started = Instant::now();
+        let read = self.read(archive, goal, &mut facts);
+        let elapsed = started.elapsed();
+        let (exit, error) = match &read {
+            Ok(()) => (done(&facts), None),
+            Err(failure) => (failure.code(), Some(failure.text())),
         };
-        let whole = report.omissions.is_empty();
-        let exit = if whole { 0 } else { exit::OMISSIONS };
         let text = if self.json {
-            json_lines(&report, elapsed, exit)
+            report::json_lines(&facts, elapsed, exit, error.as_deref())
         } else {
-            lines(&report, elapsed)
+            report::lines(&facts, elapsed)
         };
-        exit::print(text.as_bytes())?;
+        let printed = self.output.print(text.as_bytes());
+        read?;
+        printed?;
         Ok(exit)
     }
 
     fn read(
         &self,
         archive: &Archive,
-        goal: Goal<'_>,
-        keep_going: bool,
-    ) -> Result<(Report, Duration), Failure> {
-        let passphrase = archive.passphrase.read()?;
-        let canceled = Canceled::by_signal(self.talk)?;
+        goal: impl FnOnce() -> Result<Goal<'r>, Failure>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let canceled = self.canceled;
         let path = &archive.archive;
-        let (source, size) = open(path, &canceled)?;
-        let started = Instant::now();
-        let shows = stderr().is_terminal() && !self.talk.quiet;
+        let name = exit::shown(path);
+        let passphrase = archive.passphrase.read(path, canceled, self.talk)?;
+        let (source, size) = open(path, canceled)?;
+        self.talk.detail(&match size {
+            Some(size) => format!(
+                "{name}: {size} bytes; a manifest is read first, if one is \
+                 promised"
+            ),
+            None => format!(
+                "{name}: read once, from a pipe; files wait for the manifest \
+                 at its end, if one is promised"
+            ),
+        });
+        let goal = goal()?;
+        let shows = self.shows && stderr().is_terminal();
+        let external = External {
+            programs: Programs::default(),
+            running: canceled.running.clone(),
+        };
+        let options = Options {
+            keep_going: self.keep_going,
+            require_manifest: self.require_manifest,
+            limit_decoded: self.limit_decoded,
+            external_filter: archive.external_filter.then_some(external),
+            gate: Arc::clone(&canceled.gate),
+            progress: self.progress(size, shows),
+            ..Options::new(passphrase, goal)
+        };
+        let read = match source {
+            Source::File(file) => read_seekable_into(file, options, report),
+            Source::Piped(piped) => read_into(piped, options, report),
+        };
+        if shows {
+            let _ = write!(stderr(), "{CLEAR}");
+        }
+        self.explain(report);
+        match read {
+            Ok(()) => Ok(()),
+            Err(ReadError::Canceled) => Err(canceled.failure(&name)),
+            Err(error) if is_reader_gone(&error) => {
+                self.talk.detail(
+                    "stdout: its reader has gone; what is left of the \
+                     archive was not looked at",
+                );
+                Err(Failure::silent())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn progress(&self, size: Option<u64>, shows: bool) -> Progress<'r> {
+        let output = self.output;
         let json = self.json;
+        let started = Instant::now();
         let mut told = Duration::ZERO;
-        let progress = move |bytes: u64, name: &[u8]| {
+        Box::new(move |bytes: u64, name: &[u8]| {
             let elapsed = started.elapsed();
             if elapsed < told + Duration::from_millis(250) {
                 return;
@@ -248,38 +339,38 @@ impl Run {
                     "of": size,
                     "file": Escaped(name).to_string(),
                 });
-                let _ = exit::print(format!("{line}\n").as_bytes());
+                let _ = output.print(format!("{line}\n").as_bytes());
             }
-        };
-        let external = External {
-            programs: Programs::default(),
-            running: canceled.running.clone(),
-        };
-        let options = Options {
-            keep_going,
-            require_manifest: self.require_manifest,
-            external_filter: archive.external_filter.then_some(external),
-            gate: Arc::clone(&canceled.gate),
-            progress: Box::new(progress),
-            ..Options::new(passphrase, goal)
-        };
-        let outcome = match source {
-            Source::File(file) => read_seekable(file, options),
-            Source::Piped(piped) => read(piped, options),
-        };
-        if shows {
-            let _ = write!(stderr(), "{CLEAR}");
+        })
+    }
+
+    /// For those who asked: what was found.
+    fn explain(&self, report: &Report) {
+        let header = &report.header;
+        if header.digest.is_empty() {
+            return;
         }
-        match outcome {
-            Ok(report) => Ok((report, started.elapsed())),
-            Err(ReadError::Canceled) => {
-                let text = "canceled; what is in place is whole";
-                Err(Failure::other(&exit::shown(path), text)
-                    .with_code(canceled.code()))
-            }
-            Err(error) => Err(error.into()),
+        let none = || "none".to_owned();
+        self.talk.detail(&format!(
+            "digest {}, cipher {}, filter {}, {}",
+            header.digest,
+            header.cipher.clone().unwrap_or_else(none),
+            header.filter.clone().unwrap_or_else(none),
+            report::binding(report),
+        ));
+        for qube in &report.qubes {
+            let [name, path] =
+                [&qube.name, &qube.path].map(|t| exit::escaped(t));
+            self.talk.more(&format!("qubes.xml announces {name} at {path}"));
         }
     }
+}
+
+/// Whether `cat` ended since nobody wants the rest.
+fn is_reader_gone(error: &ReadError) -> bool {
+    let ReadError::Inner { cause, .. } = error else { return false };
+    let DecodeError::Output(error) = &**cause else { return false };
+    error.kind() == ErrorKind::BrokenPipe
 }
 
 const CLEAR: &str = "\r\x1b[K";
@@ -301,73 +392,6 @@ fn progress_line(
     format!("{line}, {}", Escaped(name))
 }
 
-impl Canceled {
-    /// From now on SIGINT and SIGTERM go through the gate: the first one
-    /// cancels if it comes before the decision, further ones change nothing.
-    fn by_signal(talk: Talk) -> Result<Self, Failure> {
-        let failed = |error| Failure::io("signals", &error);
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGXFSZ]).map_err(failed)?;
-        let gate = Arc::new(Mutex::new(Gate::default()));
-        let signal = Arc::new(AtomicU8::new(0));
-        let running = Running::new(Arc::clone(&gate));
-        let canceled = Self {
-            gate,
-            running: running.clone(),
-            signal: Arc::clone(&signal),
-        };
-        std::thread::spawn(move || {
-            for number in signals.forever() {
-                // A file that grows over a limit is an error of `write`.
-                if number == SIGXFSZ {
-                    continue;
-                }
-                // Before the cancel: the run may be over right after it.
-                let (first, order) = (number as u8, Ordering::SeqCst);
-                let _ = signal.compare_exchange(0, first, order, order);
-                let answer = running.cancel();
-                if answer == Cancel::Accepted {
-                    talk.note("canceling");
-                    running.kill_rest();
-                } else if answer == Cancel::TooLate {
-                    talk.note("too late to cancel: it is complete");
-                }
-            }
-        });
-        Ok(canceled)
-    }
-
-    fn code(&self) -> u8 {
-        match self.signal.load(Ordering::SeqCst) {
-            0 => exit::INTERRUPTED,
-            signal => 128 + signal,
-        }
-    }
-}
-
-/// The source, and its size if it has one.
-fn open(
-    path: &Path,
-    canceled: &Canceled,
-) -> Result<(Source, Option<u64>), Failure> {
-    if path.as_os_str() == "-" {
-        let gate = Arc::clone(&canceled.gate);
-        return Ok((Source::Piped(Piped::new(stdin(), gate)), None));
-    }
-    let failed = |error| Failure::io(&exit::shown(path), &error);
-    let file = File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if meta.is_file() {
-        return Ok((Source::File(file), Some(meta.len())));
-    }
-    if meta.is_dir() {
-        let text = "a directory; wanted an archive";
-        return Err(Failure::unsupported(&exit::shown(path), text));
-    }
-    let gate = Arc::clone(&canceled.gate);
-    Ok((Source::Piped(Piped::new(file, gate)), None))
-}
-
 /// Where an archive comes from.
 enum Source {
     /// What can seek.
@@ -376,164 +400,29 @@ enum Source {
     Piped(Piped),
 }
 
-/// A source that may block for ever: a thread reads it, so that a cancel is
-/// noticed meanwhile.
-struct Piped {
-    blocks: Receiver<std::io::Result<Vec<u8>>>,
-    block: Vec<u8>,
-    at: usize,
-    gate: Arc<Mutex<Gate>>,
-}
-
-impl Piped {
-    fn new(
-        mut source: impl Read + Send + 'static,
-        gate: Arc<Mutex<Gate>>,
-    ) -> Self {
-        let (sender, blocks) = sync_channel(4);
-        std::thread::spawn(move || {
-            loop {
-                let mut block = vec![0; 256 * 1024];
-                let read = source.read(&mut block).map(|count| {
-                    block.truncate(count);
-                    block
-                });
-                let over = read.as_ref().map_or(true, Vec::is_empty);
-                let interrupted = read
-                    .as_ref()
-                    .is_err_and(|e| e.kind() == ErrorKind::Interrupted);
-                if interrupted {
-                    continue;
-                }
-                if sender.send(read).is_err() || over {
-                    return;
-                }
-            }
-        });
-        Self { blocks, block: Vec::new(), at: 0, gate }
+/// The source, and its size if it has one.
+fn open(
+    path: &Path,
+    canceled: &Canceled,
+) -> Result<(Source, Option<u64>), Failure> {
+    let gate = Arc::clone(&canceled.gate);
+    if path.as_os_str() == "-" {
+        return Ok((Source::Piped(Piped::new(stdin(), gate)), None));
     }
-}
-
-impl Read for Piped {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.at >= self.block.len() {
-            match self.blocks.recv_timeout(Duration::from_millis(50)) {
-                Ok(block) => {
-                    self.block = block?;
-                    self.at = 0;
-                    if self.block.is_empty() {
-                        return Ok(0);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    // Nobody waits for what it reads ahead any more.
-                    if !self.gate.lock().is_open() {
-                        return Err(ErrorKind::Interrupted.into());
-                    }
-                }
-                // It has said that it is over.
-                Err(RecvTimeoutError::Disconnected) => return Ok(0),
-            }
-        }
-        let left = self.block.get(self.at..).unwrap_or_default();
-        let count = left.len().min(buffer.len());
-        let (from, to) = (left.get(..count), buffer.get_mut(..count));
-        if let (Some(from), Some(to)) = (from, to) {
-            to.copy_from_slice(from);
-        }
-        self.at += count;
-        Ok(count)
+    let name = exit::shown(path);
+    let failed = |error| Failure::io(&name, &error);
+    let owned = path.to_owned();
+    // A named pipe opens when somebody writes to it.
+    let file = canceled.wait(move || File::open(owned));
+    let file = file.ok_or_else(|| canceled.failure(&name))?;
+    let file = file.map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_file() {
+        return Ok((Source::File(file), Some(meta.len())));
     }
-}
-
-fn word(state: FileState) -> &'static str {
-    match state {
-        FileState::Begun => "begun",
-        FileState::Verified => "verified",
-        FileState::Restored => "restored",
-        FileState::Unbound => "not bound",
-        FileState::LeftOut => "left out",
-        FileState::Unknown => "unknown",
-        FileState::Withheld => "withheld",
-        FileState::Lost => "lost",
+    if meta.is_dir() {
+        let text = "a directory; wanted an archive";
+        return Err(Failure::unsupported(&name, text));
     }
-}
-
-fn binding(report: &Report) -> String {
-    match report.binding {
-        Binding::NotBound => {
-            "not bound: the header promises no manifest, so chunks or files \
-             of an older backup under the same passphrase would not be noticed"
-                .to_owned()
-        }
-        Binding::NotCompared => {
-            "not bound: the manifest that the header promises was not \
-             compared with all that was read, or does not fit"
-                .to_owned()
-        }
-        Binding::Bound(id) => format!("bound: {id}"),
-        Binding::Partly { id, read, of } => {
-            format!("bound: {read} of {of} members read: {id}")
-        }
-    }
-}
-
-fn header(report: &Report) -> Value {
-    json!({
-        "digest": report.header.digest,
-        "cipher": report.header.cipher,
-        "filter": report.header.filter,
-        "headerless": report.header.headerless,
-    })
-}
-
-fn json_lines(report: &Report, elapsed: Duration, exit: u8) -> String {
-    let mut text = String::new();
-    for file in &report.files {
-        let line = json!({
-            "type": "file",
-            "name": Escaped(&file.name).to_string(),
-            "state": word(file.state),
-            "chunks": file.chunks,
-            "stored_bytes": file.stored_bytes,
-            "decoded_bytes": file.decoded_bytes,
-        });
-        text.push_str(&format!("{line}\n"));
-    }
-    let line = json!({
-        "type": "summary",
-        "header": header(report),
-        "files": report.files.len(),
-        "archive_bytes": report.archive_bytes,
-        "seconds": elapsed.as_secs_f64(),
-        "binding": binding(report),
-        "omissions": report.omissions,
-        "exit": exit,
-    });
-    text.push_str(&format!("{line}\n"));
-    text
-}
-
-fn lines(report: &Report, elapsed: Duration) -> String {
-    let mut text = String::new();
-    for file in &report.files {
-        text.push_str(&format!(
-            "{:8}  {:>14}  {}\n",
-            word(file.state),
-            file.decoded_bytes,
-            Escaped(&file.name)
-        ));
-    }
-    for omission in &report.omissions {
-        text.push_str(&format!("omission: {omission}\n"));
-    }
-    let seconds = elapsed.as_secs_f64();
-    text.push_str(&format!(
-        "{} files, {} bytes of archive in {seconds:.2} s; digest {}; {}\n",
-        report.files.len(),
-        report.archive_bytes,
-        report.header.digest,
-        binding(report)
-    ));
-    text
+    Ok((Source::Piped(Piped::new(file, gate)), None))
 }

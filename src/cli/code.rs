@@ -4,7 +4,7 @@
 
 use super::exit::{
     Failure, INTEGRITY, INTERRUPTED, LIMIT, NO_SPACE, NOT_FOUND, OTHER,
-    PASSPHRASE, PROGRAM, TRUNCATED, UNSUPPORTED, document_code,
+    PASSPHRASE, PROGRAM, TRUNCATED, UNSUPPORTED, document_code, full_code,
 };
 use crate::backup::decode::DecodeError;
 use crate::backup::filter::ProgramError;
@@ -171,13 +171,14 @@ fn decode_code(error: &DecodeError) -> u8 {
         DecodeError::Program(error) => program_code(error),
         DecodeError::Tar(error) => tar_code(error),
         DecodeError::Tree(error) => tree_code(error),
-        DecodeError::TooLarge { .. } => LIMIT,
+        DecodeError::TooLarge { .. } | DecodeError::Unannounced { .. } => LIMIT,
         DecodeError::Path(_)
         | DecodeError::Outside { .. }
         | DecodeError::Kind { .. }
         | DecodeError::Empty { .. }
         | DecodeError::NotOneFile => INTEGRITY,
-        DecodeError::Output(_) => OTHER,
+        DecodeError::NotAFile { .. } => UNSUPPORTED,
+        DecodeError::Output(error) => full_code(error.kind()),
     }
 }
 

@@ -62,19 +62,17 @@ impl Failure {
     }
 
     pub(super) fn io(subject: &str, error: &std::io::Error) -> Self {
-        let full = [
-            ErrorKind::StorageFull,
-            ErrorKind::QuotaExceeded,
-            ErrorKind::FileTooLarge,
-        ];
         let code = if error.kind() == ErrorKind::NotFound {
             NOT_FOUND
-        } else if full.contains(&error.kind()) {
-            NO_SPACE
         } else {
-            OTHER
+            full_code(error.kind())
         };
         Self { code, lines: vec![format!("{subject}: {error}")] }
+    }
+
+    /// A failure that everybody knows of: nothing is printed.
+    pub(super) fn silent() -> Self {
+        Self { code: OTHER, lines: Vec::new() }
     }
 
     pub(super) fn with_code(self, code: u8) -> Self {
@@ -95,7 +93,7 @@ impl Failure {
 
     /// The error and its causes, on one line.
     pub(super) fn text(&self) -> String {
-        self.lines.join(": ")
+        escaped(&self.lines.join(": "))
     }
 
     /// Once, on stderr: the error, then its causes, one per line.
@@ -145,6 +143,16 @@ impl From<KerneloptsError> for Failure {
             }
         }
     }
+}
+
+/// The code of a write that failed so.
+pub(super) fn full_code(kind: ErrorKind) -> u8 {
+    let full = [
+        ErrorKind::StorageFull,
+        ErrorKind::QuotaExceeded,
+        ErrorKind::FileTooLarge,
+    ];
+    if full.contains(&kind) { NO_SPACE } else { OTHER }
 }
 
 pub(super) fn document_code(error: &DocumentError) -> u8 {

@@ -4,10 +4,14 @@
 //! anything that a program that embeds the library would want to call.
 
 mod backup;
+mod cancel;
 mod check;
 mod code;
 mod exit;
+mod kernel;
 mod passphrase;
+mod pipes;
+mod report;
 mod store;
 
 use std::ffi::OsString;
@@ -92,7 +96,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments, talk),
         Command::Store(command) => store::run(&command, talk),
-        Command::List(arguments) => backup::list(&arguments),
+        Command::List(arguments) => backup::list(&arguments, talk),
         Command::Verify(arguments) => backup::verify(&arguments, talk),
         Command::Restore(arguments) => backup::restore(&arguments, talk),
         Command::Cat(arguments) => backup::cat(&arguments, talk),
@@ -128,6 +132,13 @@ impl Talk {
     /// Something worth knowing for those who asked.
     fn detail(self, text: &str) {
         if self.verbose > 0 {
+            self.note(text);
+        }
+    }
+
+    /// The same for those who asked twice.
+    fn more(self, text: &str) {
+        if self.verbose > 1 {
             self.note(text);
         }
     }

@@ -4,14 +4,18 @@
 //! Lives here: the options and reading. May not live here: what it is for.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Read as _, stdin};
+use std::io::{ErrorKind, Read, stdin};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::Talk;
+use super::cancel::Canceled;
 use super::exit::{self, Failure};
+use super::kernel::{TICK, Terminal, terminate};
 
 #[derive(Args, Debug)]
 #[group(multiple = false)]
@@ -30,29 +34,50 @@ pub(super) struct PassphraseOption {
 /// Bytes of a passphrase at most; longer ones are a wrong file.
 const BYTES_MAX: u64 = 64 * 1024;
 
+/// What a command gets between TERM and KILL.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type Passphrase = Zeroizing<Vec<u8>>;
+
 impl PassphraseOption {
     /// The passphrase, asked for on the terminal if nothing else was said.
-    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    pub(super) fn read(
+        &self,
+        archive: &Path,
+        canceled: &Canceled,
+        talk: Talk,
+    ) -> Result<Passphrase, Failure> {
+        let ended = || canceled.failure("passphrase");
         if let Some(path) = &self.passphrase_file {
-            let name = exit::shown(path);
-            return first_line(&name, open(path)?);
+            let (name, path) = (exit::shown(path), path.clone());
+            talk.detail(&format!("passphrase: from {name}"));
+            // It may be a pipe whose writer never comes.
+            let line = canceled.wait(move || first_line(&name, open(&path)?));
+            return line.ok_or_else(ended)?;
         }
         if let Some(number) = self.passphrase_fd {
-            let path = PathBuf::from(format!("/proc/self/fd/{number}"));
-            return first_line(&format!("descriptor {number}"), open(&path)?);
+            let name = format!("descriptor {number}");
+            talk.detail(&format!("passphrase: from {name}"));
+            if number == 0 && archive.as_os_str() == "-" {
+                return Err(Failure::usage(
+                    "descriptor 0: both the passphrase and the archive; \
+                     wanted one of them elsewhere",
+                ));
+            }
+            let line = canceled.wait(move || {
+                if number == 0 {
+                    return first_line(&name, stdin().lock());
+                }
+                let path = PathBuf::from(format!("/proc/self/fd/{number}"));
+                first_line(&name, open(&path)?)
+            });
+            return line.ok_or_else(ended)?;
         }
         if let Some(command) = &self.passphrase_command {
-            return of_command(command);
+            talk.detail("passphrase: from a command");
+            return of_command(command, canceled);
         }
-        if !stdin().is_terminal() {
-            return Err(Failure::usage(
-                "passphrase: stdin is no terminal to ask on; wanted \
-                 --passphrase-file, --passphrase-fd or --passphrase-command",
-            ));
-        }
-        let text = rpassword::prompt_password("Passphrase: ")
-            .map_err(|error| Failure::io("terminal", &error))?;
-        Ok(Zeroizing::new(text.into_bytes()))
+        of_terminal(canceled)
     }
 }
 
@@ -60,18 +85,30 @@ fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::io(&exit::shown(path), &error))
 }
 
-/// Everything up to the first newline, which is not part of it.
-fn first_line(
-    name: &str,
-    file: impl std::io::Read,
-) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// Everything up to the first newline, which is not part of it. What is
+/// behind it may never come.
+fn first_line(name: &str, mut file: impl Read) -> Result<Passphrase, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::io(name, &error))?;
+    let mut piece = Zeroizing::new([0; 4096]);
+    while !bytes.contains(&b'\n') && bytes.len() as u64 <= BYTES_MAX {
+        match file.read(&mut *piece) {
+            Ok(0) => break,
+            Ok(count) => {
+                bytes.extend(piece.get(..count).unwrap_or_default());
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::io(name, &error)),
+        }
+    }
+    line_of(name, &bytes)
+}
+
+fn line_of(name: &str, bytes: &[u8]) -> Result<Passphrase, Failure> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.len() as u64 > BYTES_MAX {
-        let text = format!("first line of more than {BYTES_MAX} bytes");
+        let text = format!(
+            "first line of more than {BYTES_MAX} bytes; wanted a passphrase"
+        );
         return Err(Failure::other(name, &text).with_code(exit::LIMIT));
     }
     if line.is_empty() {
@@ -81,23 +118,85 @@ fn first_line(
     Ok(Zeroizing::new(line.to_vec()))
 }
 
-fn of_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error| {
-        Failure::io("passphrase command", &error).with_code(exit::PROGRAM)
+/// On the terminal of this process: stdin may be the archive.
+fn of_terminal(canceled: &Canceled) -> Result<Passphrase, Failure> {
+    let name = "passphrase";
+    let Ok(mut terminal) = Terminal::ask("Passphrase: ") else {
+        return Err(Failure::usage(
+            "passphrase: no terminal to ask on; wanted --passphrase-file, \
+             --passphrase-fd or --passphrase-command",
+        ));
     };
+    let line = terminal.line(&|| canceled.is_set());
+    drop(terminal);
+    let line = line.map_err(|error| Failure::io("terminal", &error))?;
+    line_of(name, &line.ok_or_else(|| canceled.failure(name))?)
+}
+
+fn of_command(
+    command: &str,
+    canceled: &Canceled,
+) -> Result<Passphrase, Failure> {
+    let name = "passphrase command";
+    let failed = |error| Failure::io(name, &error).with_code(exit::PROGRAM);
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let output = child.stdout.take();
-    let line = output.map(|out| first_line("passphrase command", out));
-    let status = child.wait().map_err(failed)?;
+    let Some(mut output) = child.stdout.take() else {
+        return Err(Failure::other(name, "no pipe"));
+    };
+    // To its end: a command that is not read to the end may say that.
+    let line = canceled.wait(move || {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let read = output.by_ref().take(BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::io(name, &error))?;
+        line_of(name, &bytes)
+    });
+    let status = match &line {
+        Some(_) => status(&mut child, canceled).map_err(failed)?,
+        None => None,
+    };
+    let (Some(line), Some(status)) = (line, status) else {
+        end(&mut child);
+        return Err(canceled.failure(name));
+    };
     if !status.success() {
         let text = format!("{status}; wanted exit 0");
-        return Err(Failure::other("passphrase command", &text)
-            .with_code(exit::PROGRAM));
+        return Err(Failure::other(name, &text).with_code(exit::PROGRAM));
     }
-    line.unwrap_or_else(|| Err(Failure::other("passphrase command", "no pipe")))
+    line
+}
+
+/// How it ended; `None` once that is canceled.
+fn status(
+    child: &mut Child,
+    canceled: &Canceled,
+) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if canceled.is_set() {
+            return Ok(None);
+        }
+        std::thread::sleep(TICK / 5);
+    }
+}
+
+/// Not in a process group of its own, which could not ask on the terminal:
+/// what the command has started ends by itself.
+fn end(child: &mut Child) {
+    terminate(child);
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(TICK / 5);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }

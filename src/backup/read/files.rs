@@ -3,13 +3,14 @@
 //! Lives here: which are decoded, where to, how they get their names. May not
 //! live here: the order of things (`read`), system calls (`backup::tree`).
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 
 use super::{Goal, ReadError, Reader, STORE_NAME, shown};
 use crate::backup::complete::{self, Top};
-use crate::backup::decode::{Decoding, Memory, OutputSink, Sink};
-use crate::backup::report::{FileState, Qube};
+use crate::backup::decode::{DecodeError, Decoding, Memory, OutputSink, Sink};
+use crate::backup::report::{File, FileState, Qube};
 use crate::backup::tree::{Staged, TreeError};
+use crate::format::chunk;
 use crate::format::document::{Document, Limits};
 use crate::format::limits::{
     DECODED_BYTES_MIN, DECODED_FACTOR, MANIFEST_BYTES_MAX, STORE_BYTES_MAX,
@@ -138,12 +139,14 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         let mut staged = None;
         match decoded.sink {
             Sink::Memory(memory) if file == 0 => {
+                self.print(STORE_NAME, &memory.content)?;
                 staged = self.stage_document(&memory)?;
                 self.announce(memory.content)?;
                 self.look_ahead()?;
                 self.document = true;
             }
             Sink::Memory(Memory { content, .. }) => {
+                self.print(MANIFEST_NAME, &content)?;
                 if let Some(header) = &self.header {
                     let passphrase = &self.options.passphrase;
                     let manifest =
@@ -235,9 +238,70 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         let name = name.map(|file| file.name.clone()).unwrap_or_default();
         let top =
             safe_components(&name).map_err(|error| self.inner(error.into()))?;
-        staged.publish(&top, true)?;
-        self.set(file, FileState::Restored);
+        let published = staged.publish(&top, true);
+        self.set(
+            file,
+            match &published {
+                // All of it has its name.
+                Ok(_) | Err(TreeError::Unsettled { .. }) => FileState::Restored,
+                // The error says how much.
+                Err(TreeError::Partly { .. }) => FileState::Begun,
+                Err(_) => FileState::Withheld,
+            },
+        );
+        published?;
         Ok(())
+    }
+
+    /// Prints a file that was read into memory, if that is the wanted one.
+    fn print(&mut self, name: &[u8], content: &[u8]) -> Result<(), ReadError> {
+        let Goal::Cat { path, .. } = &self.options.goal else {
+            return Ok(());
+        };
+        if safe_components(path.as_bytes()).ok().as_deref() != Some(&[name]) {
+            return Ok(());
+        }
+        self.found = true;
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let printed = output.write_all(content).and_then(|()| output.flush());
+        printed.map_err(|error| {
+            self.inner_at(shown(name), DecodeError::Output(error))
+        })
+    }
+
+    /// Adds to the report what is announced and wanted, and was not reached:
+    /// by the manifest if that was read first, or else by `qubes.xml`.
+    pub(super) fn add_unread(&mut self) {
+        let names: Vec<Vec<u8>> = match &self.bound.manifest {
+            Some(manifest) => {
+                let entries = manifest.entries().iter();
+                let firsts = entries.filter_map(|entry| {
+                    match chunk::Member::parse(&entry.name) {
+                        Ok(chunk::Member::Chunk(chunk))
+                            if chunk.number() == 0 =>
+                        {
+                            Some(chunk.file().to_vec())
+                        }
+                        _ => None,
+                    }
+                });
+                firsts.collect()
+            }
+            None => complete::absent(&self.report.qubes, &self.report.files),
+        };
+        for name in names {
+            let is_there = self.report.files.iter().any(|f| f.name == name);
+            // Nothing is known of files yet: all are wanted, or will be.
+            if !is_there && self.state_of(&name).is_none() {
+                self.report.files.push(File {
+                    name,
+                    chunks: 0,
+                    stored_bytes: 0,
+                    decoded_bytes: 0,
+                    state: FileState::NotRead,
+                });
+            }
+        }
     }
 
     pub(super) fn drop_file(&mut self, file: u16) -> Result<(), ReadError> {

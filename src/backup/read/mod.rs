@@ -207,10 +207,9 @@ fn run<R: Read + Send>(
         };
         let outcome = started.and_then(|()| reader.run());
         reader.stop();
-        match outcome {
-            Err(_) if reader.hold => reader.withhold(),
-            Err(_) => reader.unbind(),
-            Ok(()) => {}
+        if outcome.is_err() {
+            reader.add_unread();
+            reader.unbind();
         }
         *report = reader.report;
         outcome
@@ -750,21 +749,17 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         if let Err(error) = self.supply.stop() {
             self.report.omissions.push(error.to_string());
         }
-        self.ready.clear();
+        for (file, staged) in std::mem::take(&mut self.ready) {
+            // Whole, and it did not get its name.
+            if staged.is_some() {
+                self.set(file, FileState::Withheld);
+            }
+        }
         self.decoding = None;
         if let Some(stage) = self.stage.take()
             && let Err(error) = stage.remove()
         {
             self.report.omissions.push(error.to_string());
-        }
-    }
-
-    /// Says of what is whole that it did not get its name.
-    fn withhold(&mut self) {
-        for file in &mut self.report.files {
-            if file.state == FileState::Verified {
-                file.state = FileState::Withheld;
-            }
         }
     }
 
