@@ -174,7 +174,7 @@ pub(super) fn restore(
         let target = Target::open(&arguments.to, arguments.overwrite)?;
         let swept = target.sweep();
         if swept > 0 {
-            let text = format!("removed {swept} unfinished restores");
+            let text = format!("unfinished restores removed: {swept}");
             talk.note(&text);
         }
         let wanted = arguments.names.clone();

@@ -24,7 +24,7 @@ pub(super) struct PassphraseOption {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Read it from the first line of that open descriptor.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = descriptor)]
     passphrase_fd: Option<u32>,
     /// Read it from the first line that CMD prints.
     #[arg(long, value_name = "CMD")]
@@ -38,6 +38,20 @@ const BYTES_MAX: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 type Passphrase = Zeroizing<Vec<u8>>;
+
+/// A descriptor that was open when this process began: looked at while the
+/// arguments are read, before that number could be one of our own.
+fn descriptor(text: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| "wanted a number")?;
+    match path_of(number).symlink_metadata() {
+        Ok(_) => Ok(number),
+        Err(_) => Err("it is not open; wanted an open descriptor".to_owned()),
+    }
+}
+
+fn path_of(descriptor: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{descriptor}"))
+}
 
 impl PassphraseOption {
     /// The passphrase, asked for on the terminal if nothing else was said.
@@ -68,8 +82,7 @@ impl PassphraseOption {
                 if number == 0 {
                     return first_line(&name, stdin().lock());
                 }
-                let path = PathBuf::from(format!("/proc/self/fd/{number}"));
-                first_line(&name, open(&path)?)
+                first_line(&name, open(&path_of(number))?)
             });
             return line.ok_or_else(ended)?;
         }

@@ -67,6 +67,7 @@ impl Layout {
     pub(crate) fn printed(self) -> &'static [&'static str] {
         match self {
             Self::Hidden => &[
+                "qubes.xml",
                 "vm5/private.img",
                 "vm5/icon.png",
                 "vm7/root.img",
@@ -78,7 +79,7 @@ impl Layout {
                 "vm-templates/fedora/root.img",
                 "dom0-home/user/locked/inside",
             ],
-            Self::Small => &["vm5/private.img"],
+            Self::Small => &["qubes.xml", "vm5/private.img"],
         }
     }
 
