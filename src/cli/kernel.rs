@@ -47,8 +47,8 @@ impl Terminal {
         &mut self,
         is_canceled: &dyn Fn() -> bool,
     ) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
-        let mut line = Zeroizing::new(Vec::new());
         // The kernel gives at most 4,096 bytes of one line.
+        let mut line = Zeroizing::new(Vec::with_capacity(2 * 4096));
         let mut piece = Zeroizing::new([0; 4096]);
         loop {
             if is_canceled() {

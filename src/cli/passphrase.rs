@@ -101,8 +101,10 @@ fn open(path: &Path) -> Result<File, Failure> {
 /// Everything up to the first newline, which is not part of it. What is
 /// behind it may never come.
 fn first_line(name: &str, mut file: impl Read) -> Result<Passphrase, Failure> {
-    let mut bytes = Zeroizing::new(Vec::new());
     let mut piece = Zeroizing::new([0; 4096]);
+    // Room for all of it: what grows leaves copies.
+    let room = BYTES_MAX as usize + piece.len();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     while !bytes.contains(&b'\n') && bytes.len() as u64 <= BYTES_MAX {
         match file.read(&mut *piece) {
             Ok(0) => break,
@@ -163,7 +165,8 @@ fn of_command(
     };
     // To its end: a command that is not read to the end may say that.
     let line = canceled.wait(move || {
-        let mut bytes = Zeroizing::new(Vec::new());
+        let room = BYTES_MAX as usize + 64;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         let read = output.by_ref().take(BYTES_MAX + 1).read_to_end(&mut bytes);
         read.map_err(|error| Failure::io(name, &error))?;
         line_of(name, &bytes)

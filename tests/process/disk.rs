@@ -21,7 +21,7 @@ impl Mounted {
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(directory)
             .output()
-            .expect("mount; install the package mount");
+            .unwrap_or_else(|_| panic!("mount; install the package mount"));
         if output.status.success() {
             return Some(Self(directory.to_owned()));
         }

@@ -164,6 +164,17 @@ fn files_that_wait_for_a_manifest_are_withheld() {
         ])
     );
     assert_eq!(files(&scene.path("to")), [""; 0]);
+    // Wrong before anything is known: the manifest alone names the files.
+    let mut early = Recipe::new(false, true).make();
+    let at = early.at("qubes.xml.000");
+    early.pieces[at].data[600] ^= 1;
+    scene.write(&early.pack());
+    let done = scene.run(&["restore", "ARCHIVE", "--to", "TO", "--json"]);
+    let (first, rest) = (&pairs(&done)[0], &pairs(&done)[1..]);
+    assert_eq!(first, &wanted(&[("begun", "qubes.xml")])[0]);
+    assert_eq!(rest.len(), 5, "{rest:?}");
+    assert!(rest.iter().all(|(state, _)| state == "not read"));
+    scene.write(&made.pack());
     // From a file the manifest is read first, and names what is missed.
     let done = scene.run(&["verify", "ARCHIVE", "--json"]);
     assert_eq!(

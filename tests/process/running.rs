@@ -173,7 +173,9 @@ impl Done {
                 .unwrap_or_else(|error| panic!("{line}: {error}"))
         });
         let lines: Vec<Value> = parsed.collect();
-        let (last, rest) = lines.split_last().expect("no line");
+        let Some((last, rest)) = lines.split_last() else {
+            panic!("{self:?}: no line")
+        };
         assert_eq!(last["type"], "summary");
         assert_eq!(last["exit"], self.code, "{last}");
         assert!(rest.iter().all(|line| line["type"] != "summary"));

@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::process::Signal;
@@ -260,17 +259,16 @@ fn a_program_that_decompresses_ends_with_a_cancel() {
 
 /// Number, arguments and environment of each child of a process.
 fn children(id: u32) -> Vec<(String, String, String)> {
-    let output = Command::new("ps")
-        .args(["-o", "pid=", "--ppid", &id.to_string()])
-        .output()
-        .expect("ps does not run; install the package procps");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let facts = |number: &str| {
-        let read = |name| {
-            let path = Path::new("/proc").join(number).join(name);
-            fs::read_to_string(path).unwrap_or_default()
-        };
-        (number.to_owned(), read("cmdline"), read("environ"))
-    };
-    text.split_whitespace().map(facts).collect()
+    let above = format!("PPid:\t{id}\n");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let facts = processes.filter_map(|process| {
+        // Others may end meanwhile.
+        let read = |name: &str| fs::read_to_string(process.path().join(name));
+        if !read("status").ok()?.contains(&above) {
+            return None;
+        }
+        let number = process.file_name().into_string().ok()?;
+        Some((number, read("cmdline").ok()?, read("environ").ok()?))
+    });
+    facts.collect()
 }

@@ -291,8 +291,9 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         };
         for name in names {
             let is_there = self.report.files.iter().any(|f| f.name == name);
-            // Nothing is known of files yet: all are wanted, or will be.
-            if !is_there && self.state_of(&name).is_none() {
+            // Before `qubes.xml` is read, nobody knows what is not wanted.
+            let is_wanted = !self.document || self.state_of(&name).is_none();
+            if !is_there && is_wanted {
                 self.report.files.push(File {
                     name,
                     chunks: 0,

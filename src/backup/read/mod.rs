@@ -61,7 +61,7 @@ pub enum Goal<'o> {
     Cat {
         /// Its path, as in the archive.
         path: String,
-        /// Where to.
+        /// Where to; it is flushed once the file is whole.
         output: Option<&'o mut dyn Write>,
     },
 }
