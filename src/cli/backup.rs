@@ -270,17 +270,10 @@ impl<'r> Run<'r> {
         let name = exit::shown(path);
         let passphrase = archive.passphrase.read(path, canceled, self.talk)?;
         let (source, size) = open(path, canceled)?;
-        self.talk.detail(&match size {
-            Some(size) => format!(
-                "{name}: {size} bytes; a manifest is read first, if one is \
-                 promised"
-            ),
-            None => format!(
-                "{name}: read once, from a pipe; files wait for the manifest \
-                 at its end, if one is promised"
-            ),
-        });
         let goal = goal()?;
+        if !matches!(goal, Goal::List) {
+            self.talk.detail(&told(&name, size));
+        }
         let shows = self.shows && stderr().is_terminal();
         let external = External {
             programs: Programs::default(),
@@ -390,6 +383,19 @@ fn progress_line(
         line.push_str(&format!(", {percent} %, {left:.0} s left"));
     }
     format!("{line}, {}", Escaped(name))
+}
+
+/// How an archive is read, for those who asked.
+fn told(name: &str, size: Option<u64>) -> String {
+    match size {
+        Some(size) => format!(
+            "{name}: {size} bytes; a manifest is read first, if one is promised"
+        ),
+        None => format!(
+            "{name}: read once, from a pipe; restored files wait for the \
+             manifest at its end, if one is promised"
+        ),
+    }
 }
 
 /// Where an archive comes from.
