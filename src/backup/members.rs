@@ -54,8 +54,9 @@ pub(super) struct Members<R> {
 
 /// Bytes that are read at a time where headers are.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Bytes of data that are read at a time: a cancel waits for no more.
-pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of data that are read at a time: a cancel waits for no more. Small,
+/// since a member of some bytes has one too.
+pub(super) const PIECE_BYTES: usize = 256 * 1024;
 
 impl<R: Read> Members<R> {
     pub(super) fn new(source: R, gate: Arc<Mutex<Gate>>) -> Self {
