@@ -253,8 +253,9 @@ impl Target {
         Ok(Stage { room: Arc::new(room) })
     }
 
-    /// Removes stages that dead processes left, and gives how many. Those
-    /// that a living process holds stay; what cannot be removed harms nobody.
+    /// Removes stages that dead processes left, and gives how many held
+    /// something. Those that a living process holds stay; what cannot be
+    /// removed harms nobody.
     #[must_use]
     pub fn sweep(&self) -> usize {
         let folder = &self.place.folder;
@@ -262,14 +263,18 @@ impl Target {
         let stages = names
             .into_iter()
             .filter(|name| name.starts_with(STAGE_PREFIX.as_bytes()));
-        stages
-            .filter(|name| {
-                folder.open_locked(name).is_ok_and(|stage| {
-                    stage.is_some_and(|stage| empty(&stage, b"").is_ok())
-                        && folder.remove_dir(name).is_ok()
-                })
-            })
-            .count()
+        let removed = stages.filter(|name| {
+            let Ok(Some(stage)) = folder.open_locked(name) else {
+                return false;
+            };
+            // An empty one may be of somebody who could not lock it yet, and
+            // who makes another then.
+            let held = stage.names(b"").is_ok_and(|names| !names.is_empty());
+            let is_gone =
+                empty(&stage, b"").is_ok() && folder.remove_dir(name).is_ok();
+            held && is_gone
+        });
+        removed.count()
     }
 }
 

@@ -173,7 +173,8 @@ fn a_folder_that_becomes_a_link_meanwhile() {
     running.write(&scene.second_half());
     let done = running.finish();
     assert_eq!(done.code, 1, "{done:?}");
-    let text = "vm5: found a symbolic link; wanted a directory";
+    let text = "vm5: found a symbolic link; wanted a directory; --overwrite \
+                does not replace it";
     assert!(done.error().ends_with(text), "{}", done.err);
     assert_eq!(files(&outside), [""; 0]);
     assert_eq!(files(&scene.path("to")), ["old/private.img", FIRST[0], "vm5"]);

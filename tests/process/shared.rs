@@ -36,7 +36,8 @@ fn a_second_restore_into_one_directory_is_refused() {
     let mut first = scene.half_restored(&[]);
     let second = scene.run(&["restore", "ARCHIVE", "--to", "TO", "--json"]);
     assert_eq!(second.code, 1, "{second:?}");
-    let text = "found an existing file; wanted none, nothing was replaced";
+    let text = "found an existing file; wanted none, nothing was replaced; \
+                --overwrite replaces it";
     assert!(second.error().ends_with(text), "{}", second.err);
     // The first one does not notice.
     first.write(&scene.second_half());
