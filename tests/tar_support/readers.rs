@@ -242,9 +242,14 @@ fn gnu_tar(arguments: &[&str], archive: &Path) -> Result<Vec<u8>, String> {
 /// What GNU tar lists.
 pub(crate) fn gnu_paths(archive: &Path) -> Result<Vec<Vec<u8>>, String> {
     let output = gnu_tar(&["-t", "-P", "--quoting-style=escape"], archive)?;
+    Ok(listed(&output))
+}
+
+/// The paths in such a list.
+pub(crate) fn listed(output: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<_> = output.split(|byte| *byte == b'\n').collect();
     lines.pop();
-    Ok(lines.into_iter().map(unescape).collect())
+    lines.into_iter().map(unescape).collect()
 }
 
 fn unescape(line: &[u8]) -> Vec<u8> {

@@ -362,7 +362,7 @@ impl Decoder {
         self.entry = pending.path().map(Into::into);
         Ok(match padding(untrusted_body.len() as u64) {
             0 => State::Header { pending, zeros: 0 },
-            left => State::MetaPadding { pending, left },
+            left => State::MetaPadding { pending, left: left as u64 },
         })
     }
 

@@ -1,7 +1,8 @@
 //! One header block: which bytes are which field, and what a number is.
 //!
-//! Lives here: offsets, magic, checksum, number fields. May not live here:
-//! what a member is, which needs the headers before it.
+//! Lives here: offsets, magic, checksum, number fields, read. May not live
+//! here: what a member is, which needs the headers before it; how a header is
+//! written, which takes the offsets from here.
 
 use core::ops::Range;
 
@@ -15,6 +16,16 @@ pub(super) enum Flavor {
     Gnu,
     /// `ustar\0` `00`: a prefix for long paths.
     Posix,
+}
+
+impl Flavor {
+    /// Magic and version.
+    pub(super) fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Gnu => b"ustar  \0",
+            Self::Posix => b"ustar\x0000",
+        }
+    }
 }
 
 /// A header whose checksum and magic are right.
@@ -32,30 +43,36 @@ pub(super) struct Field {
 
 // POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar, "The Standard
 // Format" (struct oldgnu_header).
-const NAME: Range<usize> = 0..100;
+pub(super) const NAME: Range<usize> = 0..100;
 pub(super) const MODE: Field = Field { name: "mode", range: 100..108 };
+pub(super) const UID: Field = Field { name: "uid", range: 108..116 };
+pub(super) const GID: Field = Field { name: "gid", range: 116..124 };
 pub(super) const SIZE: Field = Field { name: "size", range: 124..136 };
-const MTIME: Field = Field { name: "mtime", range: 136..148 };
-const CHECKSUM: Field = Field { name: "header checksum", range: 148..156 };
-const TYPE: usize = 156;
-const LINK: Range<usize> = 157..257;
-const MAGIC: Range<usize> = 257..265;
-const PREFIX: Range<usize> = 345..500;
+pub(super) const MTIME: Field = Field { name: "mtime", range: 136..148 };
+pub(super) const CHECKSUM: Field =
+    Field { name: "header checksum", range: 148..156 };
+pub(super) const TYPE: usize = 156;
+pub(super) const LINK: Range<usize> = 157..257;
+pub(super) const MAGIC: Range<usize> = 257..265;
+pub(super) const PREFIX: Range<usize> = 345..500;
 const GNU_REST: Range<usize> = 345..512;
-const OTHERS: [Field; 6] = [
-    MODE,
-    MTIME,
-    Field { name: "uid", range: 108..116 },
-    Field { name: "gid", range: 116..124 },
-    DEVICE_MAJOR,
-    DEVICE_MINOR,
-];
-const DEVICE_MAJOR: Field = Field { name: "device major", range: 329..337 };
-const DEVICE_MINOR: Field = Field { name: "device minor", range: 337..345 };
-const GNU_SLOTS: Range<usize> = 386..482;
-const GNU_EXTENDED: usize = 482;
+const OTHERS: [Field; 6] = [MODE, MTIME, UID, GID, DEVICE_MAJOR, DEVICE_MINOR];
+pub(super) const DEVICE_MAJOR: Field =
+    Field { name: "device major", range: 329..337 };
+pub(super) const DEVICE_MINOR: Field =
+    Field { name: "device minor", range: 337..345 };
+/// Four of them.
+pub(super) const GNU_SLOTS: Range<usize> = 386..482;
+pub(super) const GNU_EXTENDED: usize = 482;
 pub(super) const GNU_REAL_SIZE: Field =
     Field { name: "real size", range: 483..495 };
+
+impl Field {
+    /// Which bytes of the header it is.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
 
 impl<'a> Header<'a> {
     /// Takes a block for a header.
@@ -66,13 +83,11 @@ impl<'a> Header<'a> {
         let header = Self { bytes: untrusted_block, flavor: Flavor::Gnu };
         header.check_sum(at)?;
         let magic = header.bytes(MAGIC);
-        let flavor = match magic {
-            b"ustar  \0" => Flavor::Gnu,
-            b"ustar\x0000" => Flavor::Posix,
-            _ => {
-                let found = magic.try_into().unwrap_or_default();
-                return Err(TarError::Magic { at: at.clone(), found });
-            }
+        let known = [Flavor::Gnu, Flavor::Posix];
+        let Some(flavor) = known.into_iter().find(|f| f.magic() == magic)
+        else {
+            let found = magic.try_into().unwrap_or_default();
+            return Err(TarError::Magic { at: at.clone(), found });
         };
         header.check_others(at)?;
         Ok(Self { flavor, ..header })
@@ -144,7 +159,7 @@ impl<'a> Header<'a> {
         field: &Field,
         at: &Place,
     ) -> Result<u64, TarError> {
-        number(self.bytes(field.range.clone()), field.name, at)
+        number(self.bytes(field.range()), field.name, at)
     }
 
     /// The time in this header alone; only base-256 can be negative.
@@ -174,7 +189,7 @@ impl<'a> Header<'a> {
             return Err(TarError::Number {
                 at: at.clone(),
                 field: field.name,
-                found: quoted(self.bytes(field.range.clone())),
+                found: quoted(self.bytes(field.range())),
                 expected,
             });
         }
@@ -182,12 +197,12 @@ impl<'a> Header<'a> {
     }
 
     fn is_base256(self, field: &Field) -> bool {
-        let bytes = self.bytes(field.range.clone());
+        let bytes = self.bytes(field.range());
         bytes.first().is_some_and(|byte| *byte >= 0x80)
     }
 
     fn signed(self, field: &Field, at: &Place) -> Result<i64, TarError> {
-        let untrusted_field = self.bytes(field.range.clone());
+        let untrusted_field = self.bytes(field.range());
         parse(untrusted_field).ok_or_else(|| TarError::Number {
             at: at.clone(),
             field: field.name,

@@ -1,8 +1,9 @@
-//! Tar archives of a Qubes backup of format 3, decoded without reading.
+//! Tar archives of a Qubes backup of format 3, decoded and encoded without
+//! reading or writing.
 //!
-//! Lives here: what a member is, how large it may be, what the decoder says.
-//! May not live here: files, descriptors, a judgement whether a path is safe
-//! beyond [`safe_components`].
+//! Lives here: what a member is, how large it may be, what the decoder says,
+//! what the encoder is told. May not live here: files, descriptors, a
+//! judgement whether a path is safe beyond [`safe_components`].
 //!
 //! Two profiles. The *outer* archive is the backup itself: regular files, one
 //! tar after the other, zeros between them. An *inner* archive holds what was
@@ -19,6 +20,10 @@
 //! (more than 8 GiB stored), and `path` beside `GNU.sparse.name` (long names;
 //! the latter counts). See `tests/tar_readers.rs`.
 //!
+//! **What is written, all of them read**: [`encode`] makes the members of an
+//! inner archive, [`outer_header`] those of an outer one, and data passes by
+//! both. Which of the dialects is for which member is told in `encoder`.
+//!
 //! Memory is bounded by [`Limits`] and never by the size of the archive: data
 //! passes through as slices of the caller's buffer, and beside it there are
 //! one block, the headers before one member, and its sparse map.
@@ -30,6 +35,7 @@
 use super::limits::PADDING_BYTES_MAX;
 
 mod decoder;
+mod encoder;
 mod error;
 mod header;
 mod member;
@@ -39,8 +45,13 @@ mod sparse;
 mod state;
 
 pub use decoder::Decoder;
+pub use encoder::{
+    EncodeError, NewEntry, NewKind, encode, encoded_size, end, end_size,
+    outer_header,
+};
 pub use error::{Place, TarError};
 pub use path::{PathError, safe_components};
+pub use sparse::Segment;
 
 /// What the decoder found.
 ///
@@ -165,7 +176,12 @@ enum Profile {
 /// Everything in a tar archive is in blocks of this many bytes.
 const BLOCK: usize = 512;
 
-/// How many bytes follow `size` up to the next whole block.
-fn padding(size: u64) -> u64 {
-    size.wrapping_neg() % 512
+/// How many zeros follow data of that size, up to the next whole block.
+///
+/// ```
+/// use qubes_fsm::format::tar::padding;
+/// assert_eq!([0, 1, 512, 513].map(padding), [0, 511, 0, 511]);
+/// ```
+pub fn padding(size: u64) -> usize {
+    (size.wrapping_neg() % 512) as usize
 }

@@ -1,7 +1,7 @@
 //! Sparse maps: where the stored bytes of a file belong.
 //!
-//! Lives here: what a map must fulfil, the old GNU slots, the text of PAX 1.0.
-//! May not live here: PAX records, data.
+//! Lives here: what a map that is read must fulfil, the old GNU slots, the
+//! text of PAX 1.0. May not live here: PAX records, data, maps to be written.
 //!
 //! Source: GNU tar 1.35 manual, "Storing Sparse Files".
 
@@ -9,12 +9,12 @@ use super::error::{Place, TarError, quoted};
 use super::header::number;
 
 /// A stretch of a file that is stored.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Segment {
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Segment {
     /// Where it belongs in the real file.
-    pub(super) offset: u64,
+    pub offset: u64,
     /// How long it is.
-    pub(super) length: u64,
+    pub length: u64,
 }
 
 /// A map that holds so far: ascending, without overlaps, within the file.
@@ -112,7 +112,7 @@ impl Map {
         untrusted_slots: &[u8],
         at: &Place,
     ) -> Result<bool, TarError> {
-        let is_unused = |slot: &[u8; 24]| *slot == [0; 24];
+        let is_unused = |slot: &[u8; SLOT]| *slot == [0; SLOT];
         let (slots, _) = untrusted_slots.as_chunks();
         let used = slots.iter().position(is_unused).unwrap_or(slots.len());
         let (used, unused) = slots.split_at_checked(used).unwrap_or_default();
@@ -124,7 +124,7 @@ impl Map {
             });
         }
         for slot in used {
-            let (offset, length) = slot.split_at(12);
+            let (offset, length) = slot.split_at(SLOT / 2);
             let offset = number(offset, "sparse offset", at)?;
             let length = number(length, "sparse length", at)?;
             self.add(Segment { offset, length }, at)?;
@@ -135,7 +135,10 @@ impl Map {
 
 /// A continuation block of an old GNU map: 21 slots, then whether one more
 /// such block follows.
-pub(super) const CONTINUATION_SLOTS: usize = 21 * 24;
+pub(super) const CONTINUATION_SLOTS: usize = 21 * SLOT;
+
+/// Bytes of a slot: two numbers.
+pub(super) const SLOT: usize = 24;
 
 /// 2^64 has so many digits; GNU tar reads no more either.
 const DIGITS_MAX: usize = 20;

@@ -80,7 +80,7 @@ pub(super) fn start_data(
     entry: Entry,
     segments: Vec<Segment>,
 ) -> (State, Option<Event<'static>>) {
-    let padding = padding(entry.stored_size);
+    let padding = padding(entry.stored_size) as u64;
     let state = next_segment(segments.into_iter(), padding);
     (state, Some(Event::Entry(entry)))
 }
