@@ -499,7 +499,7 @@ fn tar_core_reads_it_too() {
 #[test]
 fn every_cut_and_piece_is_read_the_same() {
     let mut all = vec![Wanted::new("a", What::File(20, None))];
-    let what = What::File(1 << 20, Some(pieces(27)));
+    let what = What::File(1 << 20, Some(pieces(27, 8192)));
     all.extend(wanted::in_both(vec![
         Wanted::new("image", what),
         Wanted::new(vec![b'l'; 200], What::Symlink(vec![b't'; 200])),
@@ -760,7 +760,7 @@ fn an_outer_archive_is_read_by_all() {
 
 #[test]
 fn the_dialect_follows_the_time() {
-    let map = Some(pieces(1));
+    let map = Some(pieces(1, 8192));
     let all = wanted::in_both(vec![
         Wanted::new("plain", What::File(1, None)),
         Wanted::new("image", What::File(8192, map)),

@@ -133,10 +133,12 @@ pub(crate) fn maps() -> Vec<Wanted> {
         ),
     ];
     for count in [3, 4, 5, 24, 25, 26, 45, 46, 47, 10_001] {
+        // Many holes in each block of the file system, or a few blocks each.
+        let stride = if count > 100 { 1024 } else { 8192 };
         // With a hole behind the data, and without one.
         for (name, hole) in [("end", 0), ("hole", 1)] {
-            let size = (count - 1) * 8192 + 512 + hole;
-            let what = What::File(size, Some(pieces(count)));
+            let size = (count - 1) * stride + 512 + hole;
+            let what = What::File(size, Some(pieces(count, stride)));
             all.push(Wanted::new(format!("{name}-{count}"), what));
         }
     }

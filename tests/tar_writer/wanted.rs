@@ -184,7 +184,8 @@ pub(crate) fn long_path(name: &str, length: usize) -> Vec<u8> {
     path
 }
 
-/// So many pieces of 512 bytes, one in each 8 KiB.
-pub(crate) fn pieces(count: u64) -> Vec<Segment> {
-    (0..count).map(|n| Segment { offset: n * 8192, length: 512 }).collect()
+/// So many pieces of 512 bytes, each at a multiple of a stride.
+pub(crate) fn pieces(count: u64, stride: u64) -> Vec<Segment> {
+    let piece = |n| Segment { offset: n * stride, length: 512 };
+    (0..count).map(piece).collect()
 }
