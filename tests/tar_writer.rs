@@ -758,6 +758,41 @@ fn an_outer_archive_is_read_by_all() {
     check_python(&all, &path, true);
 }
 
+/// The member's own header in PAX, behind that of one block of records.
+fn posix_names(path: impl Into<Vec<u8>>, what: What) -> (Vec<u8>, Vec<u8>) {
+    let mut wanted = Wanted::new(path, what);
+    wanted.mtime.nanoseconds = 1;
+    let mut out = Vec::new();
+    encode(&wanted.entry(), &mut out).unwrap();
+    let text = |field: &[u8]| {
+        field.iter().copied().take_while(|byte| *byte != 0).collect()
+    };
+    (text(&out[1024..][345..500]), text(&out[1024..][..100]))
+}
+
+#[test]
+fn names_are_cut_as_posix_says() {
+    let (dirs, name) = (b"d".repeat(154), b"n".repeat(100));
+    let both = [&*dirs, &name].join(&b'/');
+    let header = outer_header(&both, 0, 0).unwrap();
+    assert_eq!(header[..100], name);
+    assert_eq!(header[345..500], [&*dirs, b"\0"].concat());
+    assert_eq!(posix_names(both, What::File(0, None)), (dirs, name.clone()));
+    // A name is never empty: this path stands in a record.
+    let slash = [&*name, b"/"].concat();
+    let found = posix_names(slash, What::Directory);
+    assert_eq!(found, (vec![], name));
+}
+
+#[test]
+fn who_knows_no_sparse_files_finds_another_name() {
+    let found = posix_names("vm1/private.img", What::File(1, Some(vec![])));
+    let wanted = (vec![], b"vm1/GNUSparseFile.0/private.img".to_vec());
+    assert_eq!(found, wanted);
+    let found = posix_names("image", What::File(1, Some(vec![])));
+    assert_eq!(found, (vec![], b"GNUSparseFile.0/image".to_vec()));
+}
+
 #[test]
 fn the_dialect_follows_the_time() {
     let map = Some(pieces(1, 8192));
