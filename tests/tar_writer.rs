@@ -32,7 +32,7 @@ use qubes_fsm::format::tar::{
 use readers::{gnu_paths, ours, tar_core_rows};
 use sha2::{Digest as _, Sha256};
 use tar_support::{Member, drive, inner, members, mtime, outer, run};
-use wanted::{Wanted, What, bytes, pieces, written};
+use wanted::{TIMES, Wanted, What, bytes, pieces, written};
 
 /// Our reader, with no limit on sizes.
 fn decoded(archive: &[u8]) -> Result<Vec<Member>, TarError> {
@@ -90,10 +90,8 @@ fn check_listed(all: &[Wanted], archive: &Path) {
         assert_eq!(words[1..3], [owner, wanted.size().to_string()], "{line}");
     }
     assert_eq!(lines.next(), None);
-    let without_slash = |path: &[u8]| match path.strip_suffix(b"/") {
-        Some(path) => path.to_vec(),
-        None => path.to_vec(),
-    };
+    let without_slash =
+        |path: &[u8]| path.strip_suffix(b"/").unwrap_or(path).to_vec();
     let paths: Vec<_> = all.iter().map(|w| without_slash(&w.path)).collect();
     assert_eq!(gnu_paths(archive).unwrap(), paths);
 }
@@ -133,47 +131,38 @@ fn hexed(bytes: &[u8]) -> String {
 /// The line that Python should print; without data if that is too much.
 fn python_line(wanted: &Wanted, with_data: bool) -> String {
     let Wanted { path, what, mode, uid, gid, mtime } = wanted;
-    let none: &[u8] = b"";
-    let path = path.strip_suffix(b"/").unwrap_or(path);
-    let (kind, link) = match what {
-        What::File(..) => ('f', none),
-        What::Directory => ('d', none),
-        What::Symlink(target) => ('s', &**target),
-        What::HardLink(target) => ('h', &**target),
+    let path = hexed(path.strip_suffix(b"/").unwrap_or(path));
+    let time = python_time(mtime.seconds, mtime.nanoseconds);
+    let facts = format!("{mode} {uid} {gid} {time}");
+    let without_data = |kind: char, target: &[u8]| {
+        let target = hexed(target);
+        format!("{path} {kind} {target} 0 {facts} False - -")
     };
-    let is_file = kind == 'f';
-    let mut digest = Sha256::new();
-    let mut where_: Vec<String> = Vec::new();
-    let What::File(_, map) = what else {
-        let time = python_time(mtime.seconds, mtime.nanoseconds);
-        return format!(
-            "{} {kind} {} 0 {mode} {uid} {gid} {time} False - -",
-            hexed(path),
-            hexed(link),
-        );
+    let map = match what {
+        What::File(_, map) => map,
+        What::Directory => return without_data('d', b""),
+        What::Symlink(target) => return without_data('s', target),
+        What::HardLink(target) => return without_data('h', target),
     };
-    assert!(is_file);
+    let size = wanted.size();
     // As it was given: no reader but ours joins what touches.
-    let all = [Segment { offset: 0, length: wanted.size() }];
+    let all = [Segment { offset: 0, length: size }];
     let map = map.as_deref().filter(|_| wanted.is_sparse()).unwrap_or(&all);
+    let mut digest = Sha256::new();
+    let mut places = Vec::new();
     for segment in map.iter().filter(|segment| segment.length > 0) {
-        where_.push(format!("{}+{}", segment.offset, segment.length));
+        places.push(format!("{}+{}", segment.offset, segment.length));
         if with_data {
             digest.update(bytes(*segment));
         }
     }
-    let where_ = match where_.join(",") {
-        empty if empty.is_empty() => "-".to_owned(),
-        where_ => where_,
-    };
+    if places.is_empty() {
+        places.push("-".to_owned());
+    }
+    let places = places.join(",");
     let is_sparse = if wanted.is_sparse() { "True" } else { "False" };
-    let time = python_time(mtime.seconds, mtime.nanoseconds);
-    format!(
-        "{} f - {} {mode} {uid} {gid} {time} {is_sparse} {where_} {}",
-        hexed(path),
-        wanted.size(),
-        hexed(&digest.finalize()),
-    )
+    let digest = hexed(&digest.finalize());
+    format!("{path} f - {size} {facts} {is_sparse} {places} {digest}")
 }
 
 /// Nanoseconds since 1970 as a decimal number.
@@ -276,7 +265,7 @@ fn data_of_more_than_8_gib_is_found_the_same_by_all() {
         Segment { offset: SIZE + 4096, length: 100 },
     ];
     let mut all = Vec::new();
-    for (name, time) in ["gnu", "pax"].into_iter().zip(wanted::TIMES) {
+    for (name, time) in ["gnu", "pax"].into_iter().zip(TIMES) {
         let plain = What::File(SIZE + 1, None);
         let sparse = What::File(SIZE + 8192, Some(map.clone()));
         for (kind, what) in [("plain", plain), ("sparse", sparse)] {
@@ -467,7 +456,7 @@ proptest! {
     }
 }
 
-/// The same members again and again, for tools that are slow to start.
+/// One archive of all sorts, since tools are slow to start.
 #[test]
 fn members_of_all_sorts_are_the_same_in_python_and_tar() {
     let mut runner = TestRunner::deterministic();
@@ -509,6 +498,26 @@ fn every_cut_and_piece_is_read_the_same() {
     assert_eq!(found, wanted);
 }
 
+/// Wherever the last digit of a map falls in a block.
+#[test]
+fn a_map_of_any_length_has_the_size_that_was_said() {
+    for stride in [513, 1024, 1 << 20, 10_000_000_000] {
+        for count in 0..400 {
+            let map = pieces(count, stride);
+            let sizes = TIMES.map(|time| {
+                let entry = image(count * stride + 1, &map, time);
+                let mut out = Vec::new();
+                let data = encode(&entry, &mut out).unwrap();
+                let size = out.len() as u64 + data;
+                assert_eq!(Ok(size), encoded_size(&entry), "{count}");
+                size
+            });
+            let blocks = count.saturating_sub(3).div_ceil(21);
+            assert_eq!(sizes[0], (1 + blocks + count) * 512, "{count}");
+        }
+    }
+}
+
 fn image(size: u64, map: &[Segment], mtime: Mtime) -> NewEntry<'_> {
     let kind = NewKind::File { size, map: Some(map) };
     NewEntry { path: b"image", kind, mode: 0, uid: 0, gid: 0, mtime }
@@ -520,7 +529,7 @@ fn a_map_of_4_million_segments_is_written_and_no_larger_one() {
     let count = SPARSE_SEGMENTS_MAX as u64 - 1;
     let segment = |n| Segment { offset: n * 1024, length: 512 };
     let mut map: Vec<Segment> = (0..count).map(segment).collect();
-    for time in wanted::TIMES {
+    for time in TIMES {
         let size = count * 1024;
         let entry = image(size, &map, time);
         let mut out = Vec::new();
