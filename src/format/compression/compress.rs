@@ -180,8 +180,12 @@ fn bzip2(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
 }
 
 fn xz(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
-    // A dictionary larger than the block is memory for nothing.
-    let dictionary = block.len().clamp(4096, level.block_bytes());
+    // A dictionary larger than the block is memory for nothing, and many
+    // files of a backup are small.
+    let dictionary = block
+        .len()
+        .max(XZ_DICTIONARY_BYTES_MIN)
+        .min(xz_dictionary_bytes(level.number()));
     let mut options = LzmaOptions::new_preset(level.number())
         .map_err(|error| error.to_string())?;
     options.dict_size(dictionary.try_into().unwrap_or(u32::MAX));
@@ -203,6 +207,24 @@ fn xz(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         }
     }
 }
+
+/// The dictionary of a preset. Source: xz(1), table of the presets.
+fn xz_dictionary_bytes(preset: u32) -> usize {
+    let kib = match preset {
+        0 => 256,
+        1 => 1024,
+        2 => 2048,
+        3 | 4 => 4096,
+        5 | 6 => 8192,
+        7 => 16_384,
+        8 => 32_768,
+        _ => 65_536,
+    };
+    kib * 1024
+}
+
+/// The least that the format knows (The .xz File Format, section 5.3.1).
+const XZ_DICTIONARY_BYTES_MIN: usize = 4096;
 
 fn zstd(
     encoder: &mut Zstd<'_>,
