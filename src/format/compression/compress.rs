@@ -288,12 +288,7 @@ impl Assembly {
     pub fn end(self) -> Vec<u8> {
         match (self.level.filter(), self.blocks) {
             (Filter::Gzip, _) => gzip::trailer(&self.crc),
-            (Filter::Bzip2, 0) => {
-                let mut stream = EMPTY_BZIP2.to_vec();
-                let digit = b'0'.saturating_add(self.level.number() as u8);
-                stream.splice(3..4, [digit]);
-                stream
-            }
+            (Filter::Bzip2, 0) => EMPTY_BZIP2.to_vec(),
             (Filter::Xz, 0) => EMPTY_XZ.to_vec(),
             (Filter::Zstd, 0) => EMPTY_ZSTD.to_vec(),
             (
@@ -308,7 +303,7 @@ impl Assembly {
     }
 }
 
-/// `bzip2 -9 </dev/null`: magic, level, end of stream, CRC.
+/// `bzip2 </dev/null`: magic, a level that has no meaning here, end, CRC.
 const EMPTY_BZIP2: [u8; 14] = *b"BZh9\x17rE8P\x90\0\0\0\0";
 /// `xz </dev/null`: header, an index without entries, footer.
 const EMPTY_XZ: [u8; 32] = *b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\0\0\0\0\
