@@ -35,7 +35,7 @@ impl Deflater {
     /// `number` is that of `gzip:NUMBER`.
     ///
     /// Level 1 of zlib-rs knows no codes but the fixed ones: random data gets
-    /// 5.5 % larger by it, and a disk image came out 11 % larger than from
+    /// 5.5 % larger by it, and a disk image came out 12 % larger than from
     /// gzip -6. So 1 means its level 2 as well.
     pub(super) fn new(number: u32) -> Self {
         let level = Compression::new(number.clamp(2, 9));
