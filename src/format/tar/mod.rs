@@ -20,9 +20,26 @@
 //! (more than 8 GiB stored), and `path` beside `GNU.sparse.name` (long names;
 //! the latter counts). See `tests/tar_readers.rs`.
 //!
-//! **What is written, all of them read**: [`encode`] makes the members of an
-//! inner archive, [`outer_header`] those of an outer one, and data passes by
-//! both. Which of the dialects is for which member is told in `encoder`.
+//! **What is written, all of them read**: [`outer_header`] makes members of an
+//! outer archive, pure ustar; [`encode`] those of an inner one. Data passes by.
+//! It writes **two dialects, by need, member by member**:
+//!
+//! | need | whole seconds: GNU | a fraction of one: PAX |
+//! |---|---|---|
+//! | magic | `ustar  \0` | `x`, then `ustar\0` `00` |
+//! | time | the header, base-256 if out of range | `mtime` |
+//! | long path | `L` | prefix and name, or `path` |
+//! | long target | `K` | `linkpath` |
+//! | holes | `S`, continuation blocks | 1.0: the map before the data |
+//! | large size, owner | base-256 | base-256 |
+//!
+//! GNU is what backups have always been written in, and its names are bytes
+//! that no reader converts; but it has no room for nanoseconds. Who writes an
+//! image and does not need them gives a whole second. In PAX a name goes into
+//! the header if it fits, since GNU tar takes one in a record for UTF-8 and
+//! converts it where the locale is another one (C and UTF-8 leave it alone).
+//! There, base-256 stands where POSIX has `size`, `uid` and `gid`: Python
+//! loses its way when `size` stands beside a sparse map.
 //!
 //! Memory is bounded by [`Limits`] and never by the size of the archive: data
 //! passes through as slices of the caller's buffer, and beside it there are

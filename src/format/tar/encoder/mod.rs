@@ -1,27 +1,10 @@
-//! Members of an inner archive, written as blocks; which dialect for which.
+//! Members of an inner archive, written as blocks.
 //!
 //! Lives here: what a member needs, its headers and its map, exact sizes.
 //! May not live here: files, the data itself, the outer archive
 //! ([`outer`]), what a name of a backup must look like.
 //!
-//! **Two dialects, by need, member by member.** Every reader knows both.
-//!
-//! | need | whole seconds: GNU | a fraction of one: PAX |
-//! |---|---|---|
-//! | magic | `ustar  \0` | `x`, then `ustar\0` `00` |
-//! | time | the header, base-256 if out of range | `mtime` |
-//! | long path | `L` | prefix and name, or `path` |
-//! | long target | `K` | `linkpath` |
-//! | holes | `S`, continuation blocks | 1.0: the map before the data |
-//! | large size, owner | base-256 | base-256 |
-//!
-//! GNU is what backups have always been written in, and its names are bytes
-//! that no reader converts; but it has no room for nanoseconds. Who writes an
-//! image and does not need them gives a whole second. In PAX a name goes into
-//! the header if it fits, since GNU tar takes one in a record for UTF-8 and
-//! converts it where the locale is another one (C and UTF-8 leave it alone).
-//! There, base-256 stands where POSIX has `size`, `uid` and `gid`: Python
-//! loses its way when `size` stands beside a sparse map.
+//! Which dialect is for which member is told in [`super`].
 //!
 //! Sources: POSIX.1-2017 `pax`, "ustar Interchange Format" and "pax Extended
 //! Header"; GNU tar 1.35 manual, "Tar Internals" (the standard format, GNU
