@@ -41,7 +41,7 @@
 //! There, base-256 stands where POSIX has `size`, `uid` and `gid`: Python
 //! loses its way when `size` stands beside a sparse map.
 //!
-//! Memory is bounded by [`Limits`] and never by the size of the archive: data
+//! A decoder's memory is bounded by [`Limits`] and never by the archive: data
 //! passes through as slices of the caller's buffer, and beside it there are
 //! one block, the headers before one member, and its sparse map.
 //!
