@@ -462,6 +462,11 @@ fn neighbors_of_different_kinds_are_apart() {
         assert!(found.len() < stored(65_536) + alone * 2 + 100);
         assert!(found.windows(100).any(|part| *part == random[..100]));
     }
+    // Behind random bytes nothing refers to the block before.
+    let before = numbers.text(level.block_bytes());
+    let data = [&before[..], &random, &before[..65_536]].concat();
+    let stream = compress(level, &data);
+    assert!(run(Filter::Gzip, "-dc", &stream) == data);
 }
 
 /// The second block begins as the first ends.

@@ -22,7 +22,7 @@ const STORED_BYTES_MAX: usize = 0xffff;
 /// twice.
 const STORED_HEADER_BYTES: usize = 5;
 
-/// A segment's window is in its own block, or is what is before the block.
+/// So that nothing but random bytes can be referred to behind some.
 const _: () = assert!(SEGMENT_BYTES >= WINDOW_BYTES);
 
 /// Makes blocks; each begins and ends at a byte.
@@ -60,7 +60,9 @@ impl Deflater {
             if kind.is_some_and(|kind| kind != random) {
                 let run = block.get(done..end).unwrap_or_default();
                 self.run(run, kind == Some(true), window, out)?;
-                window = tail(block.get(..end).unwrap_or_default());
+                // What is deflated next stands behind random bytes only, and
+                // will not refer to these.
+                window = &[];
                 done = end;
             }
             kind = Some(random);
