@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             sizes[at] = output.metadata().unwrap().len();
         }
     }
-    println!("{bytes} bytes, one core, median of {ROUNDS} rounds in turns");
+    println!("{bytes} bytes, one core, median of rounds in turns");
     let mut small = true;
     for (at, (name, most)) in RUNS.into_iter().enumerate() {
         seconds[at].sort_by(f64::total_cmp);
