@@ -163,12 +163,20 @@ fn absent_of(qube: &Qube, names: &[&[u8]]) -> Vec<Vec<u8>> {
 
 /// What every qube of that class has, behind its path.
 pub(super) fn wanted(qube: &Qube) -> &'static [&'static str] {
-    let is_home = qube.path.starts_with("dom0-home");
-    let has_root =
-        qube.class.contains("Template") || qube.class.contains("Standalone");
-    match (is_home, has_root) {
+    let has_root = is_template(qube) || qube.class.contains("Standalone");
+    match (is_home(qube), has_root) {
         (true, _) => &[""],
         (false, true) => &["/private.img", "/root.img"],
         (false, false) => &["/private.img"],
     }
+}
+
+/// Whether its directory is a home of dom0: one file, a tree.
+pub(super) fn is_home(qube: &Qube) -> bool {
+    qube.path.starts_with("dom0-home")
+}
+
+/// Whether its directory is one file of the archive, `.`.
+pub(super) fn is_template(qube: &Qube) -> bool {
+    qube.class.contains("Template")
 }

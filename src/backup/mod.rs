@@ -1,4 +1,4 @@
-//! Backups of format 3, read from a file or a pipe.
+//! Backups of format 3, read from and written to a file or a pipe.
 //!
 //! Lives here: what a caller asks of an archive and what it is told, and the
 //! driver that gives the answers which the machine `fsm::restore` asks for.
@@ -16,3 +16,4 @@ pub mod refusal;
 pub mod report;
 mod supply;
 pub mod tree;
+pub mod write;
