@@ -13,6 +13,7 @@ mod passphrase;
 mod pipes;
 mod report;
 mod store;
+mod write;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -46,6 +47,8 @@ enum Command {
     /// Show and change one qubes.xml that other processes use too.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Back up qubes into one archive.
+    Backup(write::BackupArguments),
     /// Print the qubes that a backup announces.
     List(backup::ListArguments),
     /// Do everything that restore does but write.
@@ -96,6 +99,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments, talk),
         Command::Store(command) => store::run(&command, talk),
+        Command::Backup(arguments) => write::backup(&arguments, talk),
         Command::List(arguments) => backup::list(&arguments, talk),
         Command::Verify(arguments) => backup::verify(&arguments, talk),
         Command::Restore(arguments) => backup::restore(&arguments, talk),

@@ -92,6 +92,26 @@ impl PassphraseOption {
         }
         of_terminal(canceled)
     }
+
+    /// A passphrase that nothing can tell to be wrong: asked for twice, where
+    /// it is asked for.
+    pub(super) fn read_new(
+        &self,
+        archive: &Path,
+        canceled: &Canceled,
+        talk: Talk,
+    ) -> Result<Passphrase, Failure> {
+        let first = self.read(archive, canceled, talk)?;
+        let is_asked = self.passphrase_file.is_none()
+            && self.passphrase_fd.is_none()
+            && self.passphrase_command.is_none();
+        if is_asked && of_terminal_again(canceled)? != first {
+            return Err(Failure::usage(
+                "passphrase: two different ones; wanted the same twice",
+            ));
+        }
+        Ok(first)
+    }
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -135,8 +155,19 @@ fn line_of(name: &str, bytes: &[u8]) -> Result<Passphrase, Failure> {
 
 /// On the terminal of this process: stdin may be the archive.
 fn of_terminal(canceled: &Canceled) -> Result<Passphrase, Failure> {
+    asked("Passphrase: ", canceled)
+}
+
+fn of_terminal_again(canceled: &Canceled) -> Result<Passphrase, Failure> {
+    asked("The same again: ", canceled)
+}
+
+fn asked(
+    question: &'static str,
+    canceled: &Canceled,
+) -> Result<Passphrase, Failure> {
     let name = "passphrase";
-    let Ok(mut terminal) = Terminal::ask("Passphrase: ") else {
+    let Ok(mut terminal) = Terminal::ask(question) else {
         return Err(Failure::usage(
             "passphrase: no terminal to ask on; wanted --passphrase-file, \
              --passphrase-fd or --passphrase-command",

@@ -312,6 +312,13 @@ impl From<MacValue> for MacText {
 #[derive(Clone, Debug)]
 pub struct MacValue(Vec<u8>);
 
+impl From<&MacValue> for MacText {
+    /// What a writer puts beside the data.
+    fn from(value: &MacValue) -> Self {
+        Self { value: value.0.clone() }
+    }
+}
+
 impl MacValue {
     /// 16 to 64 bytes.
     #[must_use]

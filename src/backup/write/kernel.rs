@@ -1,0 +1,186 @@
+//! The system calls of writing an archive.
+//!
+//! Lives here: a file without a name, its bytes, its name; random bits. May
+//! not live here: what is written where, or when.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    self, Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags,
+};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// A directory, and the name that the archive gets in it.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: File,
+    name: PathBuf,
+    path: PathBuf,
+}
+
+/// An archive that is being written.
+#[derive(Debug)]
+pub(super) struct NewArchive {
+    file: File,
+    /// Its temporary name; a file system that can does without.
+    name: Option<Vec<u8>>,
+}
+
+/// Temporary archives are called this and something unique, where they must
+/// have a name.
+pub(super) const TEMPORARY_PREFIX: &str = ".qubes-fsm-backup-";
+/// Whoever backs up may read it, and nobody else.
+const ARCHIVE_MODE: u32 = 0o600;
+
+impl Place {
+    /// Opens the directory of `path`; nothing may be under its name.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => File::open(parent)?,
+            Some(_) | None => File::open(".")?,
+        };
+        let (name, path) = (name.into(), path.to_owned());
+        let place = Self { directory, name, path };
+        if place.is_taken()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(place)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn is_taken(&self) -> io::Result<bool> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match fs::statat(&self.directory, &self.name, flags) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Creates an archive without a name; with a temporary one where the
+    /// file system cannot do that.
+    pub(super) fn create(&self) -> io::Result<NewArchive> {
+        let mode = Mode::from_raw_mode(ARCHIVE_MODE);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let unnamed = flags | OFlags::TMPFILE;
+        match fs::openat(&self.directory, ".", unnamed, mode) {
+            Ok(fd) => return Ok(NewArchive { file: fd.into(), name: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let unique = random::<8>()?;
+        let digits = unique.map(|byte| format!("{byte:02x}")).concat();
+        let name = [TEMPORARY_PREFIX, &digits].concat().into_bytes();
+        let named = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let fd = fs::openat(&self.directory, name.as_slice(), named, mode)?;
+        // Whoever sweeps sees that it is in use.
+        let _ = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
+        Ok(NewArchive { file: fd.into(), name: Some(name) })
+    }
+
+    /// Gives the archive its name; never over one that exists.
+    pub(super) fn publish(&self, archive: &NewArchive) -> io::Result<()> {
+        let to = &self.directory;
+        let Some(temporary) = &archive.name else {
+            let fd = format!("/proc/self/fd/{}", archive.file.as_raw_fd());
+            let follow = AtFlags::SYMLINK_FOLLOW;
+            return Ok(fs::linkat(CWD, fd, to, &self.name, follow)?);
+        };
+        let temporary = OsStr::from_bytes(temporary);
+        let flags = RenameFlags::NOREPLACE;
+        match fs::renameat_with(to, temporary, to, &self.name, flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let none = AtFlags::empty();
+                fs::linkat(to, temporary, to, &self.name, none)?;
+                Ok(fs::unlinkat(to, temporary, none)?)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// Waits until the name is on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+
+    /// Removes the temporary name, if there is one.
+    pub(super) fn remove(&self, archive: &NewArchive) -> io::Result<()> {
+        let Some(temporary) = &archive.name else { return Ok(()) };
+        let name = OsStr::from_bytes(temporary);
+        Ok(fs::unlinkat(&self.directory, name, AtFlags::empty())?)
+    }
+
+    /// Removes temporary archives that dead processes left; gives how many.
+    pub(super) fn sweep(&self) -> usize {
+        let Ok(entries) = fs::Dir::read_from(&self.directory) else { return 0 };
+        let names = entries.flatten().map(|e| e.file_name().to_owned());
+        let prefix = TEMPORARY_PREFIX.as_bytes();
+        let old = names.filter(|name| name.to_bytes().starts_with(prefix));
+        old.filter(|name| {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let name = name.as_c_str();
+            let fd = fs::openat(&self.directory, name, flags, Mode::empty());
+            let lock = FlockOperation::NonBlockingLockExclusive;
+            fd.is_ok_and(|fd| fs::flock(&fd, lock).is_ok())
+                && fs::unlinkat(&self.directory, name, AtFlags::empty()).is_ok()
+        })
+        .count()
+    }
+}
+
+impl NewArchive {
+    /// The same file, for a thread that reads it.
+    pub(super) fn reader(&self) -> io::Result<ArchiveReader> {
+        Ok(ArchiveReader(self.file.try_clone()?))
+    }
+
+    pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
+    /// Asks the kernel to begin writing this to the disk; it need not.
+    pub(super) fn begin_writing(&self, at: u64, length: u64) {
+        let length = std::num::NonZero::new(length);
+        let _ = fs::fadvise(&self.file, at, length, Advice::DontNeed);
+    }
+
+    /// Gives it its size, and waits until it is on disk.
+    pub(super) fn sync(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)?;
+        self.file.sync_all()
+    }
+}
+
+/// What was written, to be read again.
+pub(super) struct ArchiveReader(File);
+
+impl ArchiveReader {
+    pub(super) fn read_at(&self, room: &mut [u8], at: u64) -> io::Result<()> {
+        self.0.read_exact_at(room, at)
+    }
+}
+
+/// Bits from the system's random source.
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bits = [0; N];
+    let mut filled = 0;
+    while let Some(room) = bits.get_mut(filled..).filter(|r| !r.is_empty()) {
+        match getrandom(room, GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(bits)
+}
