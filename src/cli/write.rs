@@ -233,6 +233,7 @@ fn code(error: &WriteError) -> u8 {
         | WriteError::Manifest(_)
         | WriteError::Random(_)
         | WriteError::Thread(_)
+        | WriteError::Silent
         | WriteError::Refused(_) => OTHER,
         WriteError::Canceled => exit::INTERRUPTED,
     }

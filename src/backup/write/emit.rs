@@ -248,7 +248,8 @@ impl<'t> Emitter<'t> {
             && let Some(Hasher { pieces, value }) = to.hasher.take()
         {
             drop(pieces);
-            member.mac = value.recv().ok();
+            let value = value.recv().map_err(|_| WriteError::Silent)?;
+            member.mac = Some(value);
         }
         let text = match &member.mac {
             Some(value) => text_of(value),
@@ -373,9 +374,8 @@ impl ToFile {
         if pool.waiting == 0 {
             return Ok(None);
         }
-        let Ok((member, value)) = pool.done.recv() else {
-            return Err(WriteError::Canceled);
-        };
+        let hashed = pool.done.recv().map_err(|_| WriteError::Silent)?;
+        let (member, value) = hashed;
         pool.waiting -= 1;
         let value = value.map_err(|e| failed(self.place.path(), "read", e))?;
         Ok(Some((member, value)))

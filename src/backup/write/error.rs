@@ -78,6 +78,9 @@ pub enum WriteError {
     /// A thread could not be started.
     #[error("thread: {0}")]
     Thread(io::Error),
+    /// A bug: a thread has ended and did not say how.
+    #[error("thread: ended without a word; wanted its last one")]
+    Silent,
     /// A cancel was accepted.
     #[error("canceled")]
     Canceled,

@@ -21,9 +21,9 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::Scope;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
@@ -142,6 +142,19 @@ fn shown_path(path: &Path) -> String {
 }
 
 const DIGEST: Digest = Digest::Sha512;
+/// How often whoever waits for a piece looks whether it is canceled.
+const TICK: Duration = Duration::from_millis(50);
+/// Bytes that all compressors together may take: one of xz at its highest
+/// level takes 13 times its block.
+const COMPRESSORS_BYTES_MAX: usize = 1 << 30;
+const COMPRESSOR_BLOCKS: usize = 13;
+
+/// Threads that compress: as many as were asked for, and as there is memory
+/// for.
+fn workers(wanted: usize, level: Level) -> usize {
+    let each = level.block_bytes().saturating_mul(COMPRESSOR_BLOCKS).max(1);
+    wanted.min(COMPRESSORS_BYTES_MAX / each).max(1)
+}
 
 fn run<'t>(
     contents: &Contents,
@@ -176,7 +189,7 @@ fn run<'t>(
         level: options.level,
         cipher: options.encrypt.then_some(Cipher::Aes256),
         passphrase: Arc::new(options.passphrase.clone()),
-        workers: options.workers.max(1),
+        workers: workers(options.workers, options.level),
         read: Arc::default(),
     };
     let plan = Plan { files: count, target, variant: Variant::Right };
@@ -379,11 +392,18 @@ impl<'s> Writer<'s, '_, '_, '_> {
 
     /// Takes the next piece; `false` at the end of the stream.
     fn take(&mut self) -> Result<bool, WriteError> {
-        if self.is_canceled() {
-            return Err(WriteError::Canceled);
-        }
         let Some(stream) = &self.stream else { return Ok(false) };
-        match stream.recv() {
+        let piece = loop {
+            if self.is_canceled() {
+                return Err(WriteError::Canceled);
+            }
+            // A block may take its time.
+            match stream.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                piece => break piece,
+            }
+        };
+        match piece {
             Ok(Piece::Bytes(bytes)) => {
                 self.rest = bytes;
                 let name = self.report.files.last();
@@ -404,6 +424,7 @@ impl<'s> Writer<'s, '_, '_, '_> {
                 self.stream = None;
                 Ok(false)
             }
+            // What is missing then is said when it is reaped.
             Err(_) => {
                 self.stream = None;
                 Ok(false)
@@ -425,8 +446,7 @@ impl<'s> Writer<'s, '_, '_, '_> {
     fn reap(&mut self, _: u16) -> Result<(), WriteError> {
         let facts = match self.ended.take() {
             Some(ended) => ended?,
-            // A thread has ended without a word.
-            None => return Err(WriteError::Canceled),
+            None => return Err(WriteError::Silent),
         };
         if let Some(file) = self.report.files.last_mut() {
             file.real_bytes = facts.read_bytes;
