@@ -116,7 +116,7 @@ impl Run<'_> {
             chunk_bytes: arguments.chunk_size,
             manifest: !arguments.no_manifest,
             gate: Arc::clone(&self.canceled.gate),
-            progress: self.progress(contents.on_disk(), shows, is_piped),
+            progress: self.progress(contents, shows, is_piped),
             ..Options::new(passphrase)
         };
         let started = Instant::now();
@@ -161,12 +161,13 @@ impl Run<'_> {
         error.map_or(Ok(exit), Err)
     }
 
-    fn progress(
-        &self,
-        total: u64,
+    fn progress<'p>(
+        &'p self,
+        contents: &'p Contents,
         shows: bool,
         is_piped: bool,
-    ) -> Progress<'_> {
+    ) -> Progress<'p> {
+        let total = contents.on_disk();
         let output = self.output;
         let json = self.arguments.json && !is_piped;
         let started = Instant::now();
@@ -177,8 +178,10 @@ impl Run<'_> {
                 return;
             }
             told = elapsed;
+            let file = contents.files.iter().find(|file| file.name == name);
+            let qube = file.and_then(|file| file.qube.as_deref());
             if shows {
-                let line = progress_line(bytes, total, elapsed, name);
+                let line = progress_line(bytes, total, elapsed, name, qube);
                 let _ = write!(stderr(), "{CLEAR}{line}");
             }
             if json {
@@ -187,6 +190,7 @@ impl Run<'_> {
                     "bytes": bytes,
                     "of": total,
                     "file": Escaped(name).to_string(),
+                    "qube": qube,
                 });
                 let _ = output.print(format!("{line}\n").as_bytes());
             }
@@ -199,6 +203,7 @@ fn progress_line(
     total: u64,
     elapsed: Duration,
     name: &[u8],
+    qube: Option<&str>,
 ) -> String {
     let rate = bytes as f64 / elapsed.as_secs_f64().max(0.001);
     let percent = bytes.saturating_mul(100).checked_div(total);
@@ -206,7 +211,12 @@ fn progress_line(
     let left = total.saturating_sub(bytes) as f64 / rate.max(1.0);
     let (done, name) = (bytes >> 20, Escaped(name));
     let rate = rate / 1e6;
-    format!("{done} MiB, {rate:.0} MB/s, {percent} %, {left:.0} s left, {name}")
+    let qube = qube
+        .map_or(String::new(), |qube| format!(" ({})", exit::escaped(qube)));
+    format!(
+        "{done} MiB, {rate:.0} MB/s, {percent} %, {left:.0} s left, \
+         {name}{qube}"
+    )
 }
 
 /// A directory gets a file named after the time, in UTC.
