@@ -102,10 +102,9 @@ impl Folder {
         &self,
         mut take: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Failed> {
-        // What was opened to go through it cannot be read.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, ".", flags, Mode::empty());
-        let fd = fd.map_err(failed("open"))?;
+        let fd = fd.map_err(failed("list"))?;
         for entry in fs::Dir::new(fd).map_err(failed("list"))? {
             let entry = entry.map_err(failed("list"))?;
             let name = entry.file_name().to_bytes();

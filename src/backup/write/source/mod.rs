@@ -161,7 +161,9 @@ impl Omitted {
             | FileType::BlockDevice
             | FileType::Unknown => true,
         };
-        let (name, kind) = (Escaped(name), kind_name(stat.kind));
+        // Without the `.` of a template.
+        let name = safe_components(name).unwrap_or_default().join(&b'/');
+        let (name, kind) = (Escaped(&name), kind_name(stat.kind));
         self.add(format!("{name}: {kind}, left out"));
         is_one
     }
