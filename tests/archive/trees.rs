@@ -1,6 +1,8 @@
 //! Trees to make archives of: what qubes and a home have, and what tar has to
 //! do something special for.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
