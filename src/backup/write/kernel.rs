@@ -10,6 +10,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     self, Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags,
@@ -17,9 +19,24 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+/// A call that fails on purpose, in tests: the one of that number, from 0.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Option<Arc<Fault>>);
+
+#[derive(Debug)]
+struct Fault {
+    /// Calls that still work.
+    left: AtomicU64,
+    errno: i32,
+    /// It came so far.
+    is_met: AtomicBool,
+}
+
 /// A directory, and the name that the archive gets in it.
 #[derive(Debug)]
 pub(super) struct Place {
+    faults: Faults,
     directory: File,
     name: PathBuf,
     path: PathBuf,
@@ -28,6 +45,7 @@ pub(super) struct Place {
 /// An archive that is being written.
 #[derive(Debug)]
 pub(super) struct NewArchive {
+    faults: Faults,
     file: File,
     /// Its temporary name; a file system that can does without.
     name: Option<Vec<u8>>,
@@ -39,16 +57,45 @@ pub(super) const TEMPORARY_PREFIX: &str = ".qubes-fsm-backup-";
 /// Whoever backs up may read it, and nobody else.
 const ARCHIVE_MODE: u32 = 0o600;
 
+impl Faults {
+    #[must_use]
+    pub fn at(call: u64, errno: i32) -> Self {
+        let left = AtomicU64::new(call);
+        let is_met = AtomicBool::new(false);
+        Self(Some(Arc::new(Fault { left, errno, is_met })))
+    }
+
+    /// Whether there was a call of that number.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        let fault = self.0.as_ref();
+        fault.is_some_and(|fault| fault.is_met.load(Ordering::Relaxed))
+    }
+
+    /// Every call of this file begins with it.
+    fn call(&self) -> io::Result<()> {
+        let Some(fault) = &self.0 else { return Ok(()) };
+        let order = Ordering::Relaxed;
+        let left = |left: u64| left.checked_sub(1);
+        let is_it = fault.left.fetch_update(order, order, left).is_err()
+            && !fault.is_met.swap(true, order);
+        if is_it {
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        Ok(())
+    }
+}
+
 impl Place {
     /// Opens the directory of `path`; nothing may be under its name.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, faults: Faults) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => File::open(parent)?,
             Some(_) | None => File::open(".")?,
         };
         let (name, path) = (name.into(), path.to_owned());
-        let place = Self { directory, name, path };
+        let place = Self { faults, directory, name, path };
         if place.is_taken()? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -71,11 +118,16 @@ impl Place {
     /// Creates an archive without a name; with a temporary one where the
     /// file system cannot do that.
     pub(super) fn create(&self) -> io::Result<NewArchive> {
+        self.faults.call()?;
+        let faults = self.faults.clone();
         let mode = Mode::from_raw_mode(ARCHIVE_MODE);
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let unnamed = flags | OFlags::TMPFILE;
         match fs::openat(&self.directory, ".", unnamed, mode) {
-            Ok(fd) => return Ok(NewArchive { file: fd.into(), name: None }),
+            Ok(fd) => {
+                let (file, name) = (fd.into(), None);
+                return Ok(NewArchive { faults, file, name });
+            }
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -86,11 +138,12 @@ impl Place {
         let fd = fs::openat(&self.directory, name.as_slice(), named, mode)?;
         // Whoever sweeps sees that it is in use.
         let _ = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-        Ok(NewArchive { file: fd.into(), name: Some(name) })
+        Ok(NewArchive { faults, file: fd.into(), name: Some(name) })
     }
 
     /// Gives the archive its name; never over one that exists.
     pub(super) fn publish(&self, archive: &NewArchive) -> io::Result<()> {
+        self.faults.call()?;
         let to = &self.directory;
         let Some(temporary) = &archive.name else {
             let fd = format!("/proc/self/fd/{}", archive.file.as_raw_fd());
@@ -111,11 +164,13 @@ impl Place {
 
     /// Waits until the name is on disk.
     pub(super) fn sync(&self) -> io::Result<()> {
+        self.faults.call()?;
         self.directory.sync_all()
     }
 
     /// Removes the temporary name, if there is one.
     pub(super) fn remove(&self, archive: &NewArchive) -> io::Result<()> {
+        self.faults.call()?;
         let Some(temporary) = &archive.name else { return Ok(()) };
         let name = OsStr::from_bytes(temporary);
         Ok(fs::unlinkat(&self.directory, name, AtFlags::empty())?)
@@ -142,10 +197,12 @@ impl Place {
 impl NewArchive {
     /// The same file, for a thread that reads it.
     pub(super) fn reader(&self) -> io::Result<ArchiveReader> {
-        Ok(ArchiveReader(self.file.try_clone()?))
+        let (faults, file) = (self.faults.clone(), self.file.try_clone()?);
+        Ok(ArchiveReader { faults, file })
     }
 
     pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.faults.call()?;
         self.file.write_all_at(bytes, at)
     }
 
@@ -157,17 +214,22 @@ impl NewArchive {
 
     /// Gives it its size, and waits until it is on disk.
     pub(super) fn sync(&self, size: u64) -> io::Result<()> {
+        self.faults.call()?;
         self.file.set_len(size)?;
         self.file.sync_all()
     }
 }
 
 /// What was written, to be read again.
-pub(super) struct ArchiveReader(File);
+pub(super) struct ArchiveReader {
+    faults: Faults,
+    file: File,
+}
 
 impl ArchiveReader {
     pub(super) fn read_at(&self, room: &mut [u8], at: u64) -> io::Result<()> {
-        self.0.read_exact_at(room, at)
+        self.faults.call()?;
+        self.file.read_exact_at(room, at)
     }
 }
 

@@ -30,6 +30,8 @@ use zeroize::Zeroizing;
 
 use emit::{Emitter, Written};
 pub use error::WriteError;
+#[doc(hidden)]
+pub use kernel::Faults;
 use kernel::{Place, random};
 use report::{Report, WrittenFile};
 use source::{Contents, Facts};
@@ -74,6 +76,9 @@ pub struct Options<'o> {
     pub gate: Arc<Mutex<Gate>>,
     /// Told often.
     pub progress: Progress<'o>,
+    /// A call that fails on purpose, in tests.
+    #[doc(hidden)]
+    pub faults: Faults,
 }
 
 impl Options<'_> {
@@ -91,6 +96,7 @@ impl Options<'_> {
             workers: workers.map_or(1, usize::from),
             gate: Arc::default(),
             progress: Box::new(|_, _| {}),
+            faults: Faults::default(),
         }
     }
 }
@@ -106,7 +112,8 @@ pub fn to_file(
     path: &Path,
     options: Options<'_>,
 ) -> Result<Report, WriteError> {
-    let place = Place::open(path).map_err(|cause| open_error(path, cause))?;
+    let place = Place::open(path, options.faults.clone());
+    let place = place.map_err(|cause| open_error(path, cause))?;
     place.sweep();
     run(contents, options, Target::File, |digest| Emitter::file(place, digest))
 }
