@@ -134,6 +134,23 @@ fn a_file_that_is_removed() {
     changed(&scene, archiver);
 }
 
+/// Nobody looks at it again at the end.
+#[test]
+fn a_file_in_a_tree() {
+    let scene = home();
+    let path = scene.at("dom0-home/user/b");
+    write(&path, &noise(50_000));
+    let mut archiver = scene.open("dom0-home/user");
+    read_to(&mut archiver, "dom0-home/user/b");
+    let mut room = [0; 10_000];
+    assert_eq!(archiver.fill(&mut room), Ok(10_000));
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    until_seen(&path, || file.write_all_at(b"x", 0).unwrap());
+    let text = changed(&scene, archiver);
+    let begin = "dom0-home/user/b: changed meanwhile: found modified at ";
+    assert!(text.starts_with(begin), "{text}");
+}
+
 /// Not seen at the end of its data, but by its name.
 #[test]
 fn another_file_of_that_name() {

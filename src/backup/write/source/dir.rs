@@ -459,3 +459,39 @@ fn unfit(name: &[u8]) -> Option<String> {
     };
     outer_header(&longest, 0, 0).err().map(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_readers_would_take_for_a_bomb_is_named() {
+        let sentence = |on_disk, bytes| {
+            let qube = Qube {
+                name: "work".to_owned(),
+                class: "AppVM".to_owned(),
+                path: "vm5".to_owned(),
+                bytes,
+            };
+            let file = SourceFile {
+                name: b"vm5/private.img".to_vec(),
+                qube: None,
+                members: 1,
+                apparent: 0,
+                on_disk,
+                what: What::OnDisk {
+                    kind: FileType::RegularFile,
+                    omitted: Arc::from([]),
+                },
+            };
+            file.larger_than_announced(&qube)
+        };
+        let most = 40 + (1 << 30);
+        assert_eq!(sentence(most, Some(10)), None);
+        assert_eq!(sentence(u64::MAX, None), None);
+        let text = "vm5/private.img: 1073741865 bytes on the disk, and \
+                    qubes.xml announces 10 for the qube work; readers will \
+                    want --no-decoded-limit";
+        assert_eq!(sentence(most + 1, Some(10)).as_deref(), Some(text));
+    }
+}
