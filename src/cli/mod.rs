@@ -7,6 +7,7 @@ mod backup;
 mod cancel;
 mod check;
 mod code;
+mod date;
 mod exit;
 mod kernel;
 mod passphrase;

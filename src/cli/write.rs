@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::Talk;
 use super::cancel::Canceled;
+use super::date;
 use super::exit::{self, Failure, LIMIT, NOT_FOUND, OTHER, USAGE};
 use super::passphrase::PassphraseOption;
 use super::pipes::Output;
@@ -23,15 +24,44 @@ use crate::backup::write::{
 };
 use crate::format::compression::Level;
 use crate::format::escape::Escaped;
+use crate::store::Store;
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("source").required(true).args(["from", "store"]))]
 pub(super) struct BackupArguments {
-    /// Only these qubes.
+    /// Only these qubes; with --store also such as are not included in
+    /// backups.
     names: Vec<String>,
     /// The directory to back up: `qubes.xml` and the files of its qubes, as
     /// restore leaves them.
     #[arg(long, value_name = "DIR")]
-    from: PathBuf,
+    from: Option<PathBuf>,
+    /// The store, usually /var/lib/qubes/qubes.xml, of release 3 or before:
+    /// its qubes that are included in backups, and dom0's home. At the end it
+    /// gets the date. Shut the qubes down: a store does not say which run.
+    #[arg(long, value_name = "FILE", requires = "root")]
+    store: Option<PathBuf>,
+    /// The directory of the qubes of the store, usually /var/lib/qubes.
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "store",
+        conflicts_with = "from"
+    )]
+    root: Option<PathBuf>,
+    /// dom0's home; without it that of the first user in the group qubes.
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "store",
+        conflicts_with = "from"
+    )]
+    home: Option<PathBuf>,
+    /// Give up waiting for the lock of the store after that time, such as 5s:
+    /// the archive is complete by then and stays. Without it the wait has no
+    /// end.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "store", conflicts_with = "from")]
+    wait: Option<Duration>,
     /// The archive to write; a directory gets a new one in it; - is stdout.
     #[arg(long, value_name = "ARCHIVE|DIR|-")]
     to: PathBuf,
@@ -73,12 +103,17 @@ pub(super) fn backup(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let from = arguments.from.clone();
+    let source = arguments.source()?;
+    let subject = exit::shown(match &source {
+        Source::Directory(from) => from,
+        Source::Store { file, .. } => file,
+    });
     let (names, exclude) = (arguments.names.clone(), arguments.exclude.clone());
+    let hide_names = arguments.encrypt;
     // A directory on the network may not answer.
-    let contents = canceled
-        .wait(move || Contents::from_dir(&from, &names, &exclude))
-        .ok_or_else(|| canceled.failure(&exit::shown(&arguments.from)))??;
+    let (contents, store) = canceled
+        .wait(move || source.read(&names, &exclude, hide_names))
+        .ok_or_else(|| canceled.failure(&subject))??;
     let output = Output::new(&canceled)
         .map_err(|error| Failure::io("stdout", &error))?;
     if arguments.dry_run {
@@ -87,8 +122,79 @@ pub(super) fn backup(
         let whole = contents.omissions.is_empty();
         return Ok(if whole { 0 } else { exit::OMISSIONS });
     }
-    Run { arguments, talk, canceled: &canceled, output: &output }
-        .write(&contents)
+    let (canceled, output) = (&canceled, &output);
+    Run { arguments, talk, canceled, output, store }.write(&contents)
+}
+
+/// Where the qubes come from.
+enum Source {
+    Directory(PathBuf),
+    Store {
+        file: PathBuf,
+        root: PathBuf,
+        home: Option<PathBuf>,
+        wait: Option<Duration>,
+    },
+}
+
+impl BackupArguments {
+    fn source(&self) -> Result<Source, Failure> {
+        match (&self.from, &self.store, &self.root) {
+            (Some(from), None, None) => Ok(Source::Directory(from.clone())),
+            (None, Some(file), Some(root)) => Ok(Source::Store {
+                file: file.clone(),
+                root: root.clone(),
+                home: self.home.clone().or_else(home_of_dom0),
+                wait: self.wait,
+            }),
+            // clap sees to it.
+            _ => Err(Failure::usage(
+                "wanted either --from DIR or --store FILE --root DIR",
+            )),
+        }
+    }
+}
+
+impl Source {
+    fn read(
+        &self,
+        names: &[String],
+        exclude: &[String],
+        hide_names: bool,
+    ) -> Result<(Contents, Option<Store>), Failure> {
+        match self {
+            Self::Directory(from) => {
+                Ok((Contents::from_dir(from, names, exclude)?, None))
+            }
+            Self::Store { file, root, home, wait } => {
+                let mut store = Store::open(file)?;
+                store.wait_max = *wait;
+                let contents = Contents::from_store(
+                    &store.path(),
+                    root,
+                    home.as_deref(),
+                    names,
+                    exclude,
+                    hide_names,
+                )?;
+                Ok((contents, Some(store)))
+            }
+        }
+    }
+}
+
+/// The home of the first user in the group `qubes`.
+///
+/// Source: core-admin `core/backup.py`, `backup_prepare`.
+fn home_of_dom0() -> Option<PathBuf> {
+    let field = |file: &str, name: &str, number: usize| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.lines().find(|l| l.split(':').next() == Some(name))?;
+        line.split(':').nth(number).map(str::to_owned)
+    };
+    let members = field("/etc/group", "qubes", 3)?;
+    let user = members.split(',').next()?;
+    field("/etc/passwd", user, 5).map(PathBuf::from)
 }
 
 struct Run<'r> {
@@ -96,6 +202,8 @@ struct Run<'r> {
     talk: Talk,
     canceled: &'r Canceled,
     output: &'r Output<'r>,
+    /// What is told the date of the backup.
+    store: Option<Store>,
 }
 
 impl Run<'_> {
@@ -120,7 +228,7 @@ impl Run<'_> {
             ..Options::new(passphrase)
         };
         let started = Instant::now();
-        let written = if is_piped {
+        let mut written = if is_piped {
             to_stream(contents, self.output, options)
         } else {
             to_file(contents, &to, options)
@@ -129,6 +237,10 @@ impl Run<'_> {
             let _ = write!(stderr(), "{CLEAR}");
         }
         let elapsed = started.elapsed();
+        if let (Ok(report), Some(store)) = (&mut written, &self.store) {
+            let told = date::write(store, contents, self.canceled, self.talk);
+            report.omissions.extend(told);
+        }
         let (exit, error) = match &written {
             Ok(report) if report.omissions.is_empty() => (0, None),
             Ok(_) => (exit::OMISSIONS, None),
@@ -254,12 +366,18 @@ fn source_code(error: &SourceError) -> u8 {
         SourceError::Missing { .. }
         | SourceError::NothingThere { .. }
         | SourceError::NotAnnounced { .. }
+        | SourceError::NoFiles { .. }
         | SourceError::NoSuchQube { .. } => NOT_FOUND,
         SourceError::Document(error) => exit::document_code(error),
         SourceError::Limit { .. } => LIMIT,
-        SourceError::CannotLeaveOut { .. } => exit::UNSUPPORTED,
+        SourceError::CannotLeaveOut { .. } | SourceError::NotCore2 { .. } => {
+            exit::UNSUPPORTED
+        }
+        SourceError::NoNumber { .. } => exit::INTEGRITY,
+        SourceError::NoHome { .. } => USAGE,
         SourceError::Kind { .. }
         | SourceError::BadPath { .. }
+        | SourceError::Outside { .. }
         | SourceError::Shared { .. }
         | SourceError::Changed { .. }
         | SourceError::Encode(_)

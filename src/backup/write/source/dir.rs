@@ -46,7 +46,7 @@ impl Contents {
         exclude: &[String],
     ) -> Result<Self, SourceError> {
         let place = Arc::new(Place::open(dir)?);
-        let (document, stat) = place.document()?;
+        let (document, stat) = place.document(STORE_NAME)?;
         let announced = complete::announced(&document);
         check_names(&document, &announced, only, exclude)?;
         check_paths(&announced)?;
@@ -85,7 +85,7 @@ impl Contents {
 }
 
 /// A backup may have so many files; one more is the manifest.
-fn check_count(
+pub(super) fn check_count(
     files: usize,
     path: impl FnOnce() -> PathBuf,
 ) -> Result<(), SourceError> {
@@ -145,7 +145,7 @@ fn check_names(
 }
 
 /// Every qube has a directory of its own.
-fn check_paths(announced: &[Qube]) -> Result<(), SourceError> {
+pub(super) fn check_paths(announced: &[Qube]) -> Result<(), SourceError> {
     let mut paths = Vec::new();
     for qube in announced {
         let components = safe_components(qube.path.as_bytes());
@@ -195,15 +195,15 @@ fn leave_out(
     Ok(document)
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits { bytes_max: STORE_BYTES_MAX, ..Limits::default() }
 }
 
 impl Place {
-    fn open(dir: &Path) -> Result<Self, SourceError> {
+    pub(super) fn open(dir: &Path) -> Result<Self, SourceError> {
         let (path, wanted) = (dir.to_owned(), "a directory");
         match Folder::open(dir) {
-            Ok(folder) => Ok(Self { folder, path }),
+            Ok(folder) => Ok(Self { folder, path, moved: Vec::new() }),
             Err(failed) if failed.is_missing() => {
                 Err(SourceError::Missing { path, wanted })
             }
@@ -211,20 +211,23 @@ impl Place {
         }
     }
 
-    /// Reads `qubes.xml`.
-    fn document(&self) -> Result<(Document, Stat), SourceError> {
-        let path = || self.real(STORE_NAME);
+    /// Reads `qubes.xml`, which has that name here.
+    pub(super) fn document(
+        &self,
+        name: &[u8],
+    ) -> Result<(Document, Stat), SourceError> {
+        let path = || self.real(name);
         let wanted = "a regular file";
         let call = |failed: Failed| match failed.is_missing() {
             true => SourceError::Missing { path: path(), wanted },
             false => SourceError::call(path(), failed),
         };
-        let before = self.folder.stat_of(STORE_NAME).map_err(call)?;
+        let before = self.folder.stat_of(name).map_err(call)?;
         if before.kind != FileType::RegularFile {
             let found = kind_name(before.kind);
             return Err(SourceError::Kind { path: path(), found, wanted });
         }
-        let content = self.folder.content(STORE_NAME).map_err(call)?;
+        let content = self.folder.content(name).map_err(call)?;
         let stat = content.stat().map_err(call)?;
         check_same(path, &stat, &before)?;
         // One byte more shows that it is too large, or grows.
@@ -302,7 +305,7 @@ impl Place {
     }
 
     /// One file of the backup, unless it cannot be one.
-    fn file(
+    pub(super) fn file(
         self: &Arc<Self>,
         qube: &Qube,
         name: Vec<u8>,
@@ -350,7 +353,10 @@ impl Place {
     }
 
     /// The directory of that path; `None` if there is nothing.
-    fn reach(&self, path: &[u8]) -> Result<Option<Folder>, SourceError> {
+    pub(super) fn reach(
+        &self,
+        path: &[u8],
+    ) -> Result<Option<Folder>, SourceError> {
         let reached = self
             .find(path)
             .and_then(|(above, name)| self.enter(&above, &name, path));
@@ -407,7 +413,7 @@ impl Place {
 
 impl SourceFile {
     /// Goes through all of it, and counts.
-    fn measure(
+    pub(super) fn measure(
         &mut self,
         walk: &mut Walk,
         top: Stat,

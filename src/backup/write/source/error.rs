@@ -71,6 +71,61 @@ pub enum SourceError {
         /// The qube.
         name: String,
     },
+    /// A store whose qubes are no directories.
+    #[error(
+        "{}: a store in the form of release 4; wanted the form before, whose \
+         qubes are directories",
+        shown(path)
+    )]
+    NotCore2 {
+        /// The store.
+        path: PathBuf,
+    },
+    /// A qube whose number cannot be the name of its directory.
+    #[error(
+        "qube {}: qid \"{}\" in qubes.xml; wanted a number",
+        Escaped(name.as_bytes()), Escaped(qid.as_bytes())
+    )]
+    NoNumber {
+        /// The qube.
+        name: String,
+        /// Its number, empty if it has none.
+        qid: String,
+    },
+    /// A qube that was asked for, of a kind of which nothing is kept.
+    #[error(
+        "qube {}: its class is {}; wanted one of which files are kept",
+        Escaped(name.as_bytes()), Escaped(class.as_bytes())
+    )]
+    NoFiles {
+        /// The qube.
+        name: String,
+        /// Its class.
+        class: String,
+    },
+    /// A directory that is not below the root.
+    #[error(
+        "qube {}: its directory is \"{}\"; wanted one below {}, or to leave \
+         it out", Escaped(name.as_bytes()), Escaped(path.as_bytes()),
+        shown(root)
+    )]
+    Outside {
+        /// The qube.
+        name: String,
+        /// Its directory.
+        path: String,
+        /// Where all directories are.
+        root: PathBuf,
+    },
+    /// dom0 was asked for, and it is not known what to keep of it.
+    #[error(
+        "qube {}: its home is not known; wanted the directory of a user",
+        Escaped(name.as_bytes())
+    )]
+    NoHome {
+        /// The name of dom0.
+        name: String,
+    },
     /// A directory that cannot be one below another.
     #[error(
         "qube {}: directory \"{}\" in qubes.xml; wanted a relative path of \

@@ -1,9 +1,10 @@
 //! What is backed up: the files of a directory with the layout that a restore
-//! makes, each as an inner archive that can be read from here.
+//! makes, or of the qubes of a store; each as an inner archive that can be read
+//! from here.
 //!
 //! Lives here: what a caller sees. May not live here: what belongs to a backup
-//! (`dir`), the order inside of a file (`walk`), bytes (`archiver`), system
-//! calls (`kernel`).
+//! (`dir`, `store`), the order inside of a file (`walk`), bytes (`archiver`),
+//! system calls (`kernel`).
 //!
 //! ```
 //! use qubes_fsm::backup::write::source::Contents;
@@ -32,6 +33,7 @@ mod dir;
 mod error;
 mod kernel;
 mod map;
+mod store;
 mod walk;
 
 use std::ffi::OsStr;
@@ -43,6 +45,7 @@ use rustix::fs::FileType;
 
 pub use archiver::{Archiver, Facts};
 pub use error::SourceError;
+pub use store::dated;
 
 use crate::backup::error::kind_name;
 use crate::format::escape::Escaped;
@@ -95,6 +98,17 @@ enum What {
 struct Place {
     folder: Folder,
     path: PathBuf,
+    /// What is somewhere else than its name in the archive says.
+    moved: Vec<Moved>,
+}
+
+/// A directory of the archive, and where it is.
+#[derive(Debug)]
+struct Moved {
+    name: Vec<u8>,
+    place: Arc<Place>,
+    /// The path of it there.
+    real: Vec<u8>,
 }
 
 /// Sentences about what is left out of one file, the first ones in full.
@@ -123,6 +137,16 @@ impl Contents {
         Archiver::new(&self.place, file)
     }
 
+    /// The bytes of `qubes.xml` as they will be in the backup.
+    #[must_use]
+    pub fn document(&self) -> &[u8] {
+        let held = self.files.iter().find_map(|file| match &file.what {
+            What::Held { bytes, .. } => Some(bytes),
+            What::OnDisk { .. } => None,
+        });
+        held.map_or(&[], |bytes| bytes)
+    }
+
     /// Bytes of all files, holes included.
     #[must_use]
     pub fn apparent(&self) -> u64 {
@@ -141,9 +165,21 @@ impl Contents {
 impl Place {
     /// Where a file of the archive is.
     fn real(&self, name: &[u8]) -> PathBuf {
+        if let Some((place, name)) = self.moved(name) {
+            return place.real(&name);
+        }
         let components = safe_components(name).unwrap_or_default();
         let names = components.into_iter().map(OsStr::from_bytes);
         self.path.join(names.collect::<PathBuf>())
+    }
+
+    /// The place and the path there of a file that is somewhere else.
+    fn moved(&self, name: &[u8]) -> Option<(&Arc<Self>, Vec<u8>)> {
+        self.moved.iter().find_map(|moved| {
+            let rest = name.strip_prefix(moved.name.as_slice())?;
+            let is_in = rest.is_empty() || rest.starts_with(b"/");
+            is_in.then(|| (&moved.place, [&moved.real, rest].concat()))
+        })
     }
 }
 

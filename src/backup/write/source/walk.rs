@@ -317,6 +317,9 @@ impl Place {
         &self,
         name: &[u8],
     ) -> Result<(Folder, Vec<u8>), SourceError> {
+        if let Some((place, name)) = self.moved(name) {
+            return place.find(&name);
+        }
         let mut components = match safe_components(name) {
             Ok(components) => components,
             Err(error) => return Err(SourceError::Encode(error.into())),
