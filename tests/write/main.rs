@@ -1,0 +1,28 @@
+//! `backup`: what it writes is restored by us and by tar, openssl and the
+//! filters; and how it ends when it is canceled, killed, out of space, or when
+//! what it reads changes.
+//!
+//! Lives here: modules by subject. Only what reading is asked for is written
+//! by the writer that is tested; trees and readers are others' (`archive`,
+//! tar, openssl).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[allow(dead_code, reason = "each test program uses some of it")]
+#[path = "../archive/mod.rs"]
+mod archive;
+#[allow(dead_code, reason = "each test program uses some of it")]
+#[path = "../archive/facts.rs"]
+mod facts;
+#[allow(dead_code, reason = "each test program uses some of it")]
+#[path = "../process/running.rs"]
+mod running;
+#[allow(dead_code, reason = "each test program uses some of it")]
+#[path = "../archive/trees.rs"]
+mod trees;
+#[allow(dead_code, reason = "each test program uses some of it")]
+#[path = "../damage/writer.rs"]
+mod writer;
+
+mod roundtrip;
+mod scene;
