@@ -26,3 +26,4 @@ mod writer;
 
 mod roundtrip;
 mod scene;
+mod table;

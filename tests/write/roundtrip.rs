@@ -205,7 +205,7 @@ fn clear_and_encrypted() {
 
 #[test]
 fn compressed() {
-    all_ways(&forms(false, &FILTERS.map(Some)), Layout::Hidden);
+    all_ways(&forms(false, &FILTERS.map(Some)), Layout::Plain);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Scene {
         };
         Self::with(layout, |from| {
             let at = |name: &str| from.join(work).join(name);
-            write(&at("dense.img"), &noise(1_300_000));
+            write(&at("dense.img"), &noise(400_000));
             let even = vec![b'e'; 10_000];
             let pieces: [(u64, &[u8]); 3] =
                 [(0, b"begin"), (5 << 30, &even), ((9 << 30) - 3, b"end")];
