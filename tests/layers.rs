@@ -33,9 +33,10 @@ const WORLD: [&str; 9] = [
 ];
 
 /// The files that make system calls.
-const CALLS: [&str; 5] = [
+const CALLS: [&str; 6] = [
     "src/backup/filter/kernel.rs",
     "src/backup/kernel.rs",
+    "src/backup/write/kernel.rs",
     "src/backup/write/source/kernel.rs",
     "src/cli/kernel.rs",
     "src/store/kernel.rs",
