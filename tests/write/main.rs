@@ -24,6 +24,9 @@ mod trees;
 #[path = "../damage/writer.rs"]
 mod writer;
 
+mod cancel;
+mod failing;
 mod roundtrip;
 mod scene;
 mod table;
+mod target;

@@ -40,6 +40,8 @@ pub(super) struct Place {
     directory: File,
     name: PathBuf,
     path: PathBuf,
+    /// Files have names from the beginning, and are not renamed.
+    is_old: bool,
 }
 
 /// An archive that is being written.
@@ -95,7 +97,8 @@ impl Place {
             Some(_) | None => File::open(".")?,
         };
         let (name, path) = (name.into(), path.to_owned());
-        let place = Self { faults, directory, name, path };
+        let is_old = false;
+        let place = Self { faults, directory, name, path, is_old };
         if place.is_taken()? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -104,6 +107,11 @@ impl Place {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Works as where neither `O_TMPFILE` nor `RENAME_NOREPLACE` is known.
+    pub(super) fn pretend_old(&mut self) {
+        self.is_old = true;
     }
 
     fn is_taken(&self) -> io::Result<bool> {
@@ -123,7 +131,11 @@ impl Place {
         let mode = Mode::from_raw_mode(ARCHIVE_MODE);
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let unnamed = flags | OFlags::TMPFILE;
-        match fs::openat(&self.directory, ".", unnamed, mode) {
+        let opened = match self.is_old {
+            true => Err(Errno::OPNOTSUPP),
+            false => fs::openat(&self.directory, ".", unnamed, mode),
+        };
+        match opened {
             Ok(fd) => {
                 let (file, name) = (fd.into(), None);
                 return Ok(NewArchive { faults, file, name });
@@ -152,7 +164,11 @@ impl Place {
         };
         let temporary = OsStr::from_bytes(temporary);
         let flags = RenameFlags::NOREPLACE;
-        match fs::renameat_with(to, temporary, to, &self.name, flags) {
+        let renamed = match self.is_old {
+            true => Err(Errno::NOSYS),
+            false => fs::renameat_with(to, temporary, to, &self.name, flags),
+        };
+        match renamed {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 let none = AtFlags::empty();
                 fs::linkat(to, temporary, to, &self.name, none)?;
@@ -183,7 +199,9 @@ impl Place {
         let prefix = TEMPORARY_PREFIX.as_bytes();
         let old = names.filter(|name| name.to_bytes().starts_with(prefix));
         old.filter(|name| {
+            // It may be anything, a named pipe that nobody writes as well.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags = flags | OFlags::NONBLOCK;
             let name = name.as_c_str();
             let fd = fs::openat(&self.directory, name, flags, Mode::empty());
             let lock = FlockOperation::NonBlockingLockExclusive;

@@ -79,6 +79,9 @@ pub struct Options<'o> {
     /// A call that fails on purpose, in tests.
     #[doc(hidden)]
     pub faults: Faults,
+    /// Work as on a kernel without `O_TMPFILE` and `renameat2`; for tests.
+    #[doc(hidden)]
+    pub on_old_kernel: bool,
 }
 
 impl Options<'_> {
@@ -97,6 +100,7 @@ impl Options<'_> {
             gate: Arc::default(),
             progress: Box::new(|_, _| {}),
             faults: Faults::default(),
+            on_old_kernel: false,
         }
     }
 }
@@ -113,7 +117,10 @@ pub fn to_file(
     options: Options<'_>,
 ) -> Result<Report, WriteError> {
     let place = Place::open(path, options.faults.clone());
-    let place = place.map_err(|cause| open_error(path, cause))?;
+    let mut place = place.map_err(|cause| open_error(path, cause))?;
+    if options.on_old_kernel {
+        place.pretend_old();
+    }
     place.sweep();
     run(contents, options, Target::File, |digest| Emitter::file(place, digest))
 }
