@@ -135,7 +135,8 @@ fn a_file_that_changes_before_it_is_its_turn() {
 fn a_process_says_what_has_changed() {
     let scene = scene();
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let mut command = scene.backup(&["--to", "-", "--json"]);
+    let mut command =
+        scene.backup(&["--to", "-", "--json", "--chunk-size", "100000"]);
     let running = Running::start_to(&mut command, writer.into());
     drop(command);
     let mut first = vec![0; 1 << 20];

@@ -26,6 +26,7 @@ mod writer;
 
 mod cancel;
 mod failing;
+mod report;
 mod roundtrip;
 mod scene;
 mod table;
