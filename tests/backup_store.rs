@@ -643,8 +643,8 @@ fn no_date_without_an_archive() {
     done(&output, 0);
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = plan["files"].as_array().unwrap().iter();
-    let names = names.map(|file| file["name"].as_str().unwrap());
-    assert_eq!(names.last(), Some("dom0-home/joe"));
+    let mut names = names.map(|file| file["name"].as_str().unwrap());
+    assert_eq!(names.next_back(), Some("dom0-home/joe"));
     assert!(!scene.at("archive").exists());
     fs::write(scene.at("archive"), b"already here").unwrap();
     done(&scene.backup("archive", &[]).output().unwrap(), 1);
