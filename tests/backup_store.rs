@@ -231,14 +231,29 @@ impl Scene {
 
     /// Runs while the store is locked; goes on when the archive is there.
     fn until_archive(&self, to: &str, arguments: &[&str]) -> Child {
-        let child = self.backup(to, arguments).spawn().unwrap();
+        let mut child = self.backup(to, arguments).spawn().unwrap();
         let start = Instant::now();
         while !self.at(to).exists() {
+            let ended = child.try_wait().unwrap();
+            assert_eq!(ended, None, "before {to} came");
             assert!(start.elapsed() < PATIENCE, "{to} does not come");
             sleep(Duration::from_millis(5));
         }
         child
     }
+}
+
+/// Its output; it must not wait for ever.
+fn end(mut child: Child) -> Output {
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 fn files_below(top: &Path) -> BTreeSet<String> {
@@ -688,7 +703,7 @@ fn two_backups_and_another_writer_at_once() {
     let changed = scene.text().replacen("a&amp;b", "green", 1);
     loaded.save(changed.clone().into_bytes()).unwrap().release();
     for child in [one, other] {
-        done(&child.wait_with_output().unwrap(), 0);
+        done(&end(child), 0);
     }
     let text = scene.text();
     let all: Vec<Option<u64>> = ["work", "alone", "net", "fedora"]
@@ -716,7 +731,7 @@ fn a_store_that_changes_meanwhile() {
     let changed = text.replace("name='net'", "name='net2'");
     let changed = changed.replace("qid=\"6\"", "qid=\"66\"");
     loaded.save(changed.clone().into_bytes()).unwrap().release();
-    let output = child.wait_with_output().unwrap();
+    let output = end(child);
     done(&output, 3);
     for name in ["net", "alone"] {
         let line = format!(
@@ -745,7 +760,7 @@ fn an_archive_stays_when_the_store_cannot_be_told() {
     let scene = scene();
     let loaded = scene.lock();
     let arguments = ["--wait", "50ms", "--json"];
-    let output = scene.backup("archive", &arguments).output().unwrap();
+    let output = end(scene.backup("archive", &arguments).spawn().unwrap());
     done(&output, 3);
     let text = text_of(&output);
     let summary: Value =
@@ -773,7 +788,7 @@ fn a_signal_ends_the_wait_for_the_lock() {
     let child = scene.until_archive("archive", &["work"]);
     let kill = Command::new("kill").arg(child.id().to_string()).status();
     assert!(kill.unwrap().success());
-    let output = child.wait_with_output().unwrap();
+    let output = end(child);
     done(&output, 3);
     let all = text(&output);
     assert!(all.contains("too late to cancel: it is complete"), "{all}");
