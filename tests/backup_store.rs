@@ -673,7 +673,7 @@ fn through_a_pipe_and_a_link_to_the_store() {
     symlink("lib/qubes.xml", &link).unwrap();
     let real = std::mem::replace(&mut scene.store, link);
     let mut ours = scene.backup("-", &["--encrypt"]);
-    // The last one counts for nobody: it is the only one.
+    // Not a file of that name.
     let arguments: Vec<_> = ours
         .get_args()
         .map(|argument| match Path::new(argument) == scene.at("-") {
