@@ -116,10 +116,12 @@ fn a_file_at_any_moment() {
     let mut random = Random(12);
     let path = scene.path("out/archive");
     let contents = scene.contents();
-    let started = Instant::now();
-    to_file(&contents, &path, options(SEALED)).unwrap();
-    let whole = started.elapsed().as_nanos() as u64;
-    fs::remove_file(&path).unwrap();
+    let whole = quickest(|| {
+        let started = Instant::now();
+        to_file(&contents, &path, options(SEALED)).unwrap();
+        fs::remove_file(&path).unwrap();
+        started.elapsed()
+    });
     for round in 0..120 {
         let after = Duration::from_nanos(random.below(whole * 5 / 4));
         let gate = Arc::new(Mutex::new(Gate::default()));
@@ -227,13 +229,24 @@ fn start(scene: &Scene, more: &[&str]) -> Running {
 }
 
 fn whole_time(scene: &Scene, more: &[&str]) -> u64 {
-    let mut running = start(scene, more);
-    let started = Instant::now();
-    running.write(b"correct horse\n");
-    let done = running.finish();
-    assert_eq!(done.code, 0, "{done:?}");
-    let _ = fs::remove_file(scene.path("out/archive"));
-    started.elapsed().as_nanos() as u64
+    let time = || {
+        let mut running = start(scene, more);
+        let started = Instant::now();
+        running.write(b"correct horse\n");
+        let done = running.finish();
+        assert_eq!(done.code, 0, "{done:?}");
+        let _ = fs::remove_file(scene.path("out/archive"));
+        started.elapsed()
+    };
+    quickest(time)
+}
+
+/// In nanoseconds. A machine that is busy with something else for a while
+/// must not make all waits long.
+fn quickest(time: impl FnMut() -> Duration) -> u64 {
+    let times = std::iter::repeat_with(time).take(3);
+    let least = times.min().unwrap().min(Duration::from_millis(300));
+    least.as_nanos() as u64
 }
 
 /// What is said fits the code.
@@ -256,7 +269,7 @@ fn processes_are_canceled_by_signals() {
     let mut random = Random(13);
     let ways: [&[&str]; 2] = [
         &["--to", "ARCHIVE", "--compress", "--encrypt"],
-        &["--to", "-", "--chunk-size", "50000", "--compress=bzip2"],
+        &["--to", "-", "--chunk-size", "50000", "--compress=gzip:1"],
     ];
     let mut canceled = 0;
     for way in ways {
