@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{PipeWriter, Read as _, Write};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -204,17 +205,49 @@ fn right_after_the_decision_it_is_too_late() {
         let gate = Arc::new(Mutex::new(Gate::default()));
         let options = Options { gate: Arc::clone(&gate), ..options(FORM) };
         let contents = scene.contents();
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let canceling = scope.spawn(|| {
-                while gate.lock().is_open() {
+                while gate.lock().is_open() && !over.load(Ordering::SeqCst) {
                     std::hint::spin_loop();
                 }
                 gate.lock().cancel()
             });
             to_file(&contents, &path, options).unwrap();
+            over.store(true, Ordering::SeqCst);
             assert_eq!(canceling.join().unwrap(), Cancel::TooLate);
         });
         scene.assert_whole();
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Whoever sees the name has an archive, and no cancel takes it back.
+#[test]
+fn when_the_name_is_there_it_is_too_late() {
+    let scene = scene();
+    let path = scene.path("out/archive");
+    for round in 0..30 {
+        let gate = Arc::new(Mutex::new(Gate::default()));
+        let options = Options {
+            gate: Arc::clone(&gate),
+            on_old_kernel: round % 2 == 0,
+            ..options(FORM)
+        };
+        let contents = scene.contents();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let canceling = scope.spawn(|| {
+                while !path.exists() && !over.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                gate.lock().cancel()
+            });
+            let outcome = to_file(&contents, &path, options);
+            over.store(true, Ordering::SeqCst);
+            assert_eq!(canceling.join().unwrap(), Cancel::TooLate);
+            outcome.unwrap();
+        });
         fs::remove_file(&path).unwrap();
     }
 }
