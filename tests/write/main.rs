@@ -8,7 +8,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-#[allow(dead_code, reason = "each test program uses some of it")]
 #[path = "../archive/mod.rs"]
 mod archive;
 #[allow(dead_code, reason = "each test program uses some of it")]
@@ -17,10 +16,8 @@ mod facts;
 #[allow(dead_code, reason = "each test program uses some of it")]
 #[path = "../process/running.rs"]
 mod running;
-#[allow(dead_code, reason = "each test program uses some of it")]
 #[path = "../archive/trees.rs"]
 mod trees;
-#[allow(dead_code, reason = "each test program uses some of it")]
 #[path = "../damage/writer.rs"]
 mod writer;
 

@@ -262,11 +262,11 @@ fn members_that_are_left_out_or_named_otherwise() {
     check(
         "the last chunk left out",
         |made, _| {
-            let chunks = made.pieces.iter().filter(|piece| {
+            let mut chunks = made.pieces.iter().filter(|piece| {
                 piece.name.starts_with(b"vm5/private.img.")
                     && !piece.name.ends_with(b".hmac")
             });
-            let last = chunks.last().unwrap().name.clone();
+            let last = chunks.next_back().unwrap().name.clone();
             made.take(std::str::from_utf8(&last).unwrap());
         },
         MISSING,
