@@ -69,11 +69,19 @@ fn every_call_fails_once() {
             }
             failures += 1;
             let error = written.unwrap_err();
-            let WriteError::Target { cause, call: what, .. } = &error else {
+            // What is in place all the same is said.
+            let noted = matches!(error, WriteError::Noted { .. });
+            let first = if let WriteError::Noted { cause, .. } = &error {
+                cause
+            } else {
+                &error
+            };
+            let WriteError::Target { cause, call: what, .. } = first else {
                 unreachable!("{call}: {error}");
             };
             assert_eq!(cause.raw_os_error(), Some(errno), "{call}: {error}");
-            if *what == "sync directory" {
+            assert_eq!(*what == "sync directory", noted, "{call}: {error}");
+            if noted {
                 in_place += 1;
                 assert_eq!(names(to.path()), ["archive"], "{call}");
                 verify(&archive);

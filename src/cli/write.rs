@@ -344,6 +344,7 @@ fn named(to: &Path) -> PathBuf {
 fn code(error: &WriteError) -> u8 {
     match error {
         WriteError::Source(error) => source_code(error),
+        WriteError::Noted { cause, .. } => code(cause),
         WriteError::Target { cause, .. } => exit::full_code(cause.kind()),
         WriteError::ChunkSize { .. } => USAGE,
         WriteError::Member(_)

@@ -78,6 +78,14 @@ pub enum WriteError {
     /// A thread could not be started.
     #[error("thread: {0}")]
     Thread(io::Error),
+    /// It failed, and there is more to know of what is on the disk now.
+    #[error("{cause}; {note}")]
+    Noted {
+        /// The first failure.
+        cause: Box<Self>,
+        /// What is in place, or left, as a sentence.
+        note: String,
+    },
     /// A bug: a thread has ended and did not say how.
     #[error("thread: ended without a word; wanted its last one")]
     Silent,

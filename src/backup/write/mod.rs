@@ -475,13 +475,26 @@ impl<'s> Writer<'s, '_, '_, '_> {
         report.archive_bytes = self.emitter.written();
         let known = self.contents.omissions.iter().cloned();
         report.omissions.splice(..0, known);
-        let cause = match over.end {
+        let (cause, published) = match over.end {
             End::Done => return Ok(report),
             End::Canceled(_) => return Err(WriteError::Canceled),
-            End::Failed { cause, .. } => cause,
+            End::Failed { cause, published } => (cause, published),
         };
         let failure = self.failures.get_mut(usize::from(cause.0));
-        Err(failure.and_then(Option::take).unwrap_or(WriteError::Canceled))
+        let cause = failure.and_then(Option::take);
+        let cause = cause.unwrap_or(WriteError::Silent);
+        let note = if published {
+            "the archive is whole and has its name, only whether it would \
+             survive a power cut is not known"
+                .to_owned()
+        } else if over.left {
+            // The last failure is that of the removal.
+            let last = self.failures.last_mut().and_then(Option::take);
+            last.map_or_else(String::new, |left| format!("left: {left}"))
+        } else {
+            return Err(cause);
+        };
+        Err(WriteError::Noted { cause: Box::new(cause), note })
     }
 }
 
