@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use qubes_fsm::store::document::{Dialect, Document, DocumentError, Limits};
+use qubes_fsm::store::document::{
+    Dialect, Document, DocumentError, Edit, Limits,
+};
 use quickcheck::{TestResult, quickcheck};
 
 /// As release 2 wrote it, but for line breaks in tags, with odd but legal
@@ -779,6 +781,52 @@ quickcheck! {
             assert_eq!(back.get(qube, attribute), Ok(before));
         }
         TestResult::passed()
+    }
+
+    /// All edits at once do what they do one after another, errors included.
+    fn edits_at_once_are_those_in_turn(picks: Vec<(u8, u8, u8)>) -> bool {
+        const QUBES: [&str; 5] = ["work", "sys-net", "netvm", "dom0", "other"];
+        const ATTRIBUTES: [&str; 6] =
+            ["label", "memory", "fresh", "name", "backup_size", "1"];
+        const VALUES: [&str; 6] =
+            ["7", "work", "other", "<a&b \"'>", "None", "\u{1b}"];
+        let edits: Vec<_> = picks
+            .iter()
+            .map(|(qube, attribute, value)| Edit {
+                qube: QUBES[usize::from(*qube) % 5].to_owned(),
+                attribute: ATTRIBUTES[usize::from(*attribute) % 6].to_owned(),
+                untrusted_value: VALUES[usize::from(*value) % 6].to_owned(),
+            })
+            .collect();
+        for text in [CORE2, CORE3] {
+            // Up to the first that is refused, so that some are left.
+            let (mut made, mut document) = (0, parse(text).unwrap());
+            let error = loop {
+                let Some(edit) = edits.get(made) else { break None };
+                let Edit { qube, attribute, untrusted_value } = edit;
+                match document.set(qube, attribute, untrusted_value) {
+                    Err(error) => break Some(error),
+                    Ok(bytes) => {
+                        let limits = Limits::default();
+                        document = Document::parse(bytes, &limits).unwrap();
+                    }
+                }
+                made += 1;
+            };
+            let all = parse(text).unwrap();
+            let new = all.set_all(&edits[..made]).unwrap();
+            assert_eq!(new.bytes(), document.bytes());
+            // In which line it stands depends on what was read again.
+            let same = |a: &DocumentError, b: &DocumentError| {
+                std::mem::discriminant(a) == std::mem::discriminant(b)
+            };
+            match (error, all.set_all(&edits)) {
+                (None, Ok(_)) => {}
+                (Some(one), Err(other)) => assert!(same(&one, &other)),
+                (one, other) => panic!("{edits:?}: {one:?}, {other:?}"),
+            }
+        }
+        true
     }
 
     /// A value either reads back or is refused for a character of it.

@@ -48,7 +48,7 @@ fn save(
     // Under the lock, so that no later backup has written an earlier one.
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());
-    let (content, sentences) = dated(now, &backed_up, seconds)?;
+    let (content, sentences) = dated(&now, &backed_up, seconds)?;
     if loaded.content() == content {
         loaded.verify()?;
         loaded.release();

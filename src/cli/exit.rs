@@ -62,11 +62,7 @@ impl Failure {
     }
 
     pub(super) fn io(subject: &str, error: &std::io::Error) -> Self {
-        let code = if error.kind() == ErrorKind::NotFound {
-            NOT_FOUND
-        } else {
-            full_code(error.kind())
-        };
+        let code = call_code(error.kind());
         Self { code, lines: vec![format!("{subject}: {error}")] }
     }
 
@@ -146,6 +142,11 @@ impl From<KerneloptsError> for Failure {
 }
 
 /// The code of a write that failed so.
+/// What a failed call with a path ends with.
+pub(super) fn call_code(kind: ErrorKind) -> u8 {
+    if kind == ErrorKind::NotFound { NOT_FOUND } else { full_code(kind) }
+}
+
 pub(super) fn full_code(kind: ErrorKind) -> u8 {
     let full = [
         ErrorKind::StorageFull,

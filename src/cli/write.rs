@@ -345,7 +345,7 @@ fn code(error: &WriteError) -> u8 {
     match error {
         WriteError::Source(error) => source_code(error),
         WriteError::Noted { cause, .. } => code(cause),
-        WriteError::Target { cause, .. } => exit::full_code(cause.kind()),
+        WriteError::Target { cause, .. } => exit::call_code(cause.kind()),
         WriteError::ChunkSize { .. } => USAGE,
         WriteError::Member(_)
         | WriteError::Name(_)

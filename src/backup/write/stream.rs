@@ -203,12 +203,12 @@ fn read(
 
 /// Compresses blocks until there are no more.
 fn work(given: &Mutex<Receiver<Job>>, level: Level) {
-    let mut compressor = None;
+    let (mut compressor, mut room) = (None, Vec::new());
     loop {
         // One waits with the lock, the others for it.
         let job = given.lock().recv();
         let Ok((block, done)) = job else { return };
-        let _ = done.send(compress(&mut compressor, level, &block));
+        let _ = done.send(compress(&mut compressor, level, &block, &mut room));
     }
 }
 
@@ -216,14 +216,17 @@ fn compress(
     compressor: &mut Option<BlockCompressor>,
     level: Level,
     block: &Block,
+    room: &mut Vec<u8>,
 ) -> Done {
     let compressor = match compressor {
         Some(compressor) => compressor,
         None => compressor.insert(BlockCompressor::new(level)?),
     };
-    let mut out = Vec::new();
-    let facts = compressor.compress(block.bytes(), block.before(), &mut out)?;
-    Ok((out, facts))
+    room.clear();
+    let facts = compressor.compress(block.bytes(), block.before(), room)?;
+    // A copy, since the room is as large as the block: a chunk that waits for
+    // its length is made of many.
+    Ok((room.as_slice().to_vec(), facts))
 }
 
 /// Puts blocks in order and encrypts. `None`: nobody wants more.

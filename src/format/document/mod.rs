@@ -1,21 +1,21 @@
 //! `qubes.xml` as text: what it says of each qube, and edits that leave every
 //! other byte alone.
 //!
-//! Lives here: the two dialects, the limits, the index of qubes, `get` and
-//! `set`. May not live here: files, locks and saves (`store`), what an
-//! attribute means (`format::kernelopts`), characters and tags
+//! Lives here: the two dialects, the limits, the index of qubes and `get`.
+//! May not live here: edits (`edit`), files, locks and saves (`store`), what
+//! an attribute means (`format::kernelopts`), characters and tags
 //! (`format::splice`). The parser is `roxmltree`; it is given nothing that
 //! could make it slow or deep, which is checked before.
 
+mod edit;
 mod error;
 mod qube;
 mod read;
 
-use super::splice;
+pub use edit::Edit;
 pub use error::DocumentError;
 pub(super) use error::shown;
 pub use qube::Qube;
-use qube::{Home, Place, fill};
 
 /// How much an untrusted `qubes.xml` may ask of us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,182 +167,6 @@ impl Document {
                 line: read::line(&self.text, qube.start),
             }
         })
-    }
-
-    /// The bytes of a document in which the attribute has this value, and
-    /// nothing else is changed.
-    ///
-    /// An attribute that is there keeps its place and its quotes; a new one
-    /// comes after the last, in Core3 with the line break and indentation of
-    /// its siblings. A Core3 property is replaced as a whole, comments and
-    /// CDATA sections in it too. The value that is already there gives the
-    /// same bytes. Names in other attributes that refer to this qube are not
-    /// followed.
-    ///
-    /// # Errors
-    /// `NoSuchQube`; `Identity` for `id` and `class` in Core3, `Reference` for
-    /// a property with `ref`; `EmptyName` and `NameTaken` for `name`;
-    /// `BadAttributeName`, `BadCharacter`; an error for which
-    /// [`DocumentError::is_limit`] holds, if the new document is too large.
-    pub fn set(
-        &self,
-        qube: &str,
-        attribute: &str,
-        untrusted_value: &str,
-    ) -> Result<Vec<u8>, DocumentError> {
-        let qube = self.qube(qube)?;
-        if qube.attribute(attribute) == Some(untrusted_value) {
-            return Ok(self.bytes().to_vec());
-        }
-        self.check_edit(qube, attribute, untrusted_value)?;
-        let not_read_back = || DocumentError::NotReadBack {
-            qube: qube.name.clone(),
-            attribute: attribute.to_owned(),
-        };
-        let edited = self
-            .edit(qube, attribute, untrusted_value)
-            .ok_or_else(not_read_back)?;
-        let new = Self::parse(edited.into_bytes(), &self.limits).map_err(
-            |error| if error.is_limit() { error } else { not_read_back() },
-        )?;
-        if self.differs_only_in(&new, qube, attribute, untrusted_value) {
-            Ok(new.into_bytes())
-        } else {
-            Err(not_read_back())
-        }
-    }
-
-    /// Everything that can be wrong with an edit before it is made.
-    fn check_edit(
-        &self,
-        qube: &Qube,
-        attribute: &str,
-        untrusted_value: &str,
-    ) -> Result<(), DocumentError> {
-        let (qube_name, name) = (qube.name.clone(), attribute.to_owned());
-        // Absent ones too: they would become properties of these names.
-        if self.dialect == Dialect::Core3 && IDENTITIES.contains(&attribute) {
-            return Err(DocumentError::Identity {
-                qube: qube_name,
-                attribute: name,
-                line: read::line(&self.text, qube.start),
-            });
-        }
-        let known = qube.find(attribute);
-        if let Some(Place::Reference { start, target }) =
-            known.map(|attribute| &attribute.place)
-        {
-            return Err(DocumentError::Reference {
-                qube: qube_name,
-                attribute: name,
-                target: target.clone(),
-                line: read::line(&self.text, *start),
-            });
-        }
-        if attribute == "name" {
-            self.check_name(qube, untrusted_value)?;
-        }
-        // A reference is no part of a name, so US-ASCII has no other way.
-        let is_plain = !self.is_ascii || attribute.is_ascii();
-        let is_name = splice::is_name(attribute)
-            && attribute != "xmlns"
-            && (is_plain || self.dialect == Dialect::Core3);
-        if known.is_none() && !is_name {
-            return Err(DocumentError::BadAttributeName { attribute: name });
-        }
-        match splice::not_xml(untrusted_value) {
-            None => Ok(()),
-            Some(found) => Err(DocumentError::BadCharacter {
-                qube: qube_name,
-                attribute: name,
-                found,
-            }),
-        }
-    }
-
-    fn check_name(
-        &self,
-        qube: &Qube,
-        untrusted_name: &str,
-    ) -> Result<(), DocumentError> {
-        if untrusted_name.is_empty() {
-            return Err(DocumentError::EmptyName { qube: qube.name.clone() });
-        }
-        let is_other =
-            |q: &&Qube| q.name == untrusted_name && q.start != qube.start;
-        match self.qubes.iter().find(is_other) {
-            None => Ok(()),
-            Some(other) => Err(DocumentError::NameTaken {
-                qube: qube.name.clone(),
-                name: untrusted_name.to_owned(),
-                line: read::line(&self.text, other.start),
-            }),
-        }
-    }
-
-    /// The text with the new value; `None` if a place is not in it.
-    fn edit(&self, qube: &Qube, name: &str, value: &str) -> Option<String> {
-        let text = &self.text;
-        let as_text = || splice::escape(value, None, self.is_ascii);
-        let quoted =
-            |value, quote| splice::escape(value, Some(quote), self.is_ascii);
-        let (range, with) = match qube.find(name).map(|found| &found.place) {
-            Some(Place::Quoted(range)) => {
-                let quote = text.get(range.end..)?.chars().next()?;
-                (range.clone(), quoted(value, quote))
-            }
-            Some(Place::Element(range)) => {
-                fill(text, range.clone(), &as_text())?
-            }
-            Some(Place::Identity | Place::Reference { .. }) => return None,
-            None => match &qube.home {
-                Home::Element { attributes_end } => {
-                    let with = format!(" {name}=\"{}\"", quoted(value, '"'));
-                    (*attributes_end..*attributes_end, with)
-                }
-                Home::Domain(domain) => {
-                    let property = format!(
-                        "<property name=\"{}\">{}</property>",
-                        quoted(name, '"'),
-                        as_text()
-                    );
-                    domain.add(text, &property)?
-                }
-            },
-        };
-        splice::replace(text, range, &with)
-    }
-
-    /// Whether `new` says the same of every qube, but for this one value.
-    fn differs_only_in(
-        &self,
-        new: &Self,
-        qube: &Qube,
-        attribute: &str,
-        value: &str,
-    ) -> bool {
-        let is_same = |(old, new): (&Qube, &Qube)| {
-            let is_it = old.start == qube.start;
-            let name = if is_it && attribute == "name" {
-                value
-            } else {
-                old.name.as_str()
-            };
-            let is_other =
-                |(name, _): &(&str, &str)| !is_it || *name != attribute;
-            new.name == name
-                && old.class == new.class
-                && old.pci_devices == new.pci_devices
-                && old.features == new.features
-                && (!is_it || new.attribute(attribute) == Some(value))
-                && old
-                    .attributes()
-                    .filter(is_other)
-                    .eq(new.attributes().filter(is_other))
-        };
-        self.dialect == new.dialect
-            && self.qubes.len() == new.qubes.len()
-            && self.qubes.iter().zip(&new.qubes).all(is_same)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::backup::complete::{self, Top};
 use crate::backup::error::kind_name;
 use crate::backup::report::Qube;
 use crate::format::chunk::{Chunk, Member};
-use crate::format::document::{Dialect, Document, Limits};
+use crate::format::document::{Dialect, Document, Edit, Limits};
 use crate::format::escape::Escaped;
 use crate::format::limits::{
     DECODED_BYTES_MIN, DECODED_FACTOR, FILES_MAX, STORE_BYTES_MAX,
@@ -178,21 +178,27 @@ pub(super) fn check_paths(announced: &[Qube]) -> Result<(), SourceError> {
 
 /// The document in which these qubes are announced no more.
 fn leave_out(
-    mut document: Document,
+    document: Document,
     others: &[&Qube],
 ) -> Result<Document, SourceError> {
-    for qube in others {
-        let name = &qube.name;
-        let bytes = match document.dialect() {
-            Dialect::Core2 => document.set(name, "backup_content", "False")?,
-            Dialect::Core3 => {
-                let name = name.clone();
-                return Err(SourceError::CannotLeaveOut { name });
-            }
-        };
-        document = Document::parse(bytes, &limits())?;
+    let Some(first) = others.first() else {
+        return Ok(document);
+    };
+    let edit = |qube: &&Qube| Edit {
+        qube: qube.name.clone(),
+        attribute: "backup_content".to_owned(),
+        untrusted_value: "False".to_owned(),
+    };
+    match document.dialect() {
+        Dialect::Core2 => {
+            let edits: Vec<_> = others.iter().map(edit).collect();
+            Ok(document.set_all(&edits)?)
+        }
+        Dialect::Core3 => {
+            let name = first.name.clone();
+            Err(SourceError::CannotLeaveOut { name })
+        }
     }
-    Ok(document)
 }
 
 pub(super) fn limits() -> Limits {

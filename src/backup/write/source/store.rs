@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use super::dir::{check_count, check_paths, limits};
+use super::dir::{check_count, check_paths};
 use super::error::SourceError;
 use super::kernel::{Folder, Stat};
 use super::walk::Walk;
 use super::{Contents, Moved, Omitted, Place, STORE_NAME, SourceFile, What};
 use crate::backup::error::kind_name;
 use crate::backup::report;
-use crate::format::document::{Dialect, Document, DocumentError, Qube};
+use crate::format::document::{Dialect, Document, DocumentError, Edit, Qube};
 use crate::format::escape::Escaped;
 use crate::format::tar::safe_components;
 
@@ -140,12 +140,12 @@ impl Contents {
 /// # Errors
 /// What [`Document::set`] refuses.
 pub fn dated(
-    now: Document,
+    now: &Document,
     backed_up: &Document,
     seconds: u64,
 ) -> Result<(Vec<u8>, Vec<String>), DocumentError> {
     let seconds = seconds.to_string();
-    let (mut now, mut sentences) = (now, Vec::new());
+    let (mut edits, mut sentences) = (Vec::new(), Vec::new());
     for qube in backed_up.qubes() {
         if qube.attribute("backup_content") != Some("True") {
             continue;
@@ -156,7 +156,11 @@ pub fn dated(
                 && found.class() == qube.class()
         });
         if same {
-            now = with(now, name, "backup_timestamp", &seconds)?;
+            edits.push(Edit {
+                qube: name.to_owned(),
+                attribute: "backup_timestamp".to_owned(),
+                untrusted_value: seconds.clone(),
+            });
         } else {
             let name = Escaped(name.as_bytes());
             sentences.push(format!(
@@ -165,7 +169,7 @@ pub fn dated(
             ));
         }
     }
-    Ok((now.into_bytes(), sentences))
+    Ok((now.set_all(&edits)?.into_bytes(), sentences))
 }
 
 /// What was asked for.
@@ -500,32 +504,25 @@ fn announce(
     chosen: &[Chosen<'_>],
     sizes: &[u64],
 ) -> Result<Vec<u8>, SourceError> {
-    let mut new = document.clone();
+    let mut edits = [const { Vec::new() }; 3];
+    let [contents, paths, counts] = &mut edits;
     for qube in document.qubes() {
-        let name = qube.name();
+        let edit = |attribute: &str, value: &str| Edit {
+            qube: qube.name().to_owned(),
+            attribute: attribute.to_owned(),
+            untrusted_value: value.to_owned(),
+        };
         let mut found = chosen.iter().zip(sizes);
-        let found = found.find(|(it, _)| it.qube.name() == name);
+        let found = found.find(|(it, _)| it.qube.name() == qube.name());
         let Some((it, size)) = found else {
-            new = with(new, name, "backup_content", "False")?;
+            contents.push(edit("backup_content", "False"));
             continue;
         };
-        new = with(new, name, "backup_content", "True")?;
-        new = with(new, name, "backup_path", &it.path)?;
-        new = with(new, name, "backup_size", &size.to_string())?;
+        contents.push(edit("backup_content", "True"));
+        paths.push(edit("backup_path", &it.path));
+        counts.push(edit("backup_size", &size.to_string()));
     }
-    Ok(new.into_bytes())
-}
-
-fn with(
-    document: Document,
-    qube: &str,
-    attribute: &str,
-    value: &str,
-) -> Result<Document, DocumentError> {
-    if document.get(qube, attribute) == Ok(value) {
-        return Ok(document);
-    }
-    Document::parse(document.set(qube, attribute, value)?, &limits())
+    Ok(document.set_all(&edits.concat())?.into_bytes())
 }
 
 fn role(qube: &Qube) -> Role {
