@@ -71,6 +71,12 @@ impl Failure {
         Self { code: OTHER, lines: Vec::new() }
     }
 
+    /// One line more behind the others.
+    pub(super) fn with_line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+
     pub(super) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }
     }

@@ -244,8 +244,13 @@ impl Run<'_> {
         let (exit, error) = match &written {
             Ok(report) if report.omissions.is_empty() => (0, None),
             Ok(_) => (exit::OMISSIONS, None),
-            Err(WriteError::Canceled) => {
+            Err(error) if error.is_cancel() => {
                 let failure = self.canceled.failure(&name);
+                let failure = if let WriteError::Noted { note, .. } = error {
+                    failure.with_line(note)
+                } else {
+                    failure
+                };
                 (failure.code(), Some(failure))
             }
             Err(error) => {

@@ -123,7 +123,7 @@ fn a_file_at_any_moment() {
         fs::remove_file(&path).unwrap();
         started.elapsed()
     });
-    for round in 0..120 {
+    for round in 0..200 {
         let after = Duration::from_nanos(random.below(whole * 5 / 4));
         let gate = Arc::new(Mutex::new(Gate::default()));
         let form = if round % 2 == 0 { FORM } else { SEALED };
@@ -300,8 +300,9 @@ fn ended(done: &Done, (_, code, name): (Signal, i32, &str)) -> bool {
 fn processes_are_canceled_by_signals() {
     let scene = scene();
     let mut random = Random(13);
-    let ways: [&[&str]; 2] = [
+    let ways: [&[&str]; 3] = [
         &["--to", "ARCHIVE", "--compress", "--encrypt"],
+        &["--to", "ARCHIVE", "--json"],
         &["--to", "-", "--chunk-size", "50000", "--compress=gzip:1"],
     ];
     let mut canceled = 0;
@@ -319,6 +320,13 @@ fn processes_are_canceled_by_signals() {
             let done = running.end();
             let is_canceled = ended(&done, signal);
             canceled += usize::from(is_canceled);
+            if way.contains(&"--json") {
+                let lines = done.lines();
+                let summary = lines.last().unwrap();
+                assert_eq!(summary["type"], "summary", "{done:?}");
+                assert_eq!(summary["exit"], done.code, "{done:?}");
+                assert_eq!(summary["error"].is_string(), is_canceled);
+            }
             match (way[1], is_canceled) {
                 ("-", true) => {
                     let to = directory();
@@ -335,7 +343,7 @@ fn processes_are_canceled_by_signals() {
             }
         }
     }
-    eprintln!("canceled: {canceled} of 100");
+    eprintln!("canceled: {canceled} of 150");
 }
 
 #[test]
@@ -344,7 +352,7 @@ fn processes_are_killed() {
     let mut random = Random(14);
     let way = ["--to", "ARCHIVE", "--compress", "--encrypt"];
     let whole = whole_time(&scene, &way);
-    for _ in 0..40 {
+    for _ in 0..200 {
         let after = Duration::from_nanos(random.below(whole));
         let mut running = start(&scene, &way);
         running.write(b"correct horse\n");

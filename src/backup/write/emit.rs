@@ -336,7 +336,7 @@ impl<'t> Emitter<'t> {
         let To::File(to) = &mut self.to else { return Ok(()) };
         let Some(archive) = to.archive.take() else { return Ok(()) };
         let removed = to.place.remove(&archive);
-        removed.map_err(|e| failed(to.place.path(), "remove", e))
+        removed.map_err(|e| failed(&to.place.path_of(&archive), "remove", e))
     }
 
     pub(super) fn written(&self) -> u64 {

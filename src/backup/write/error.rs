@@ -96,3 +96,28 @@ pub enum WriteError {
     #[error(transparent)]
     Refused(#[from] Refused),
 }
+
+impl WriteError {
+    /// Whether it ended so because a cancel was accepted.
+    #[must_use]
+    pub fn is_cancel(&self) -> bool {
+        match self {
+            Self::Canceled => true,
+            Self::Noted { cause, .. } => cause.is_cancel(),
+            Self::Source(_)
+            | Self::Target { .. }
+            | Self::Exists { .. }
+            | Self::Member(_)
+            | Self::Name(_)
+            | Self::Compression(_)
+            | Self::Header(_)
+            | Self::Manifest(_)
+            | Self::ChunkSize { .. }
+            | Self::TooManyFiles { .. }
+            | Self::Random(_)
+            | Self::Thread(_)
+            | Self::Silent
+            | Self::Refused(_) => false,
+        }
+    }
+}

@@ -31,6 +31,8 @@ struct Fault {
     errno: i32,
     /// It came so far.
     is_met: AtomicBool,
+    /// From then on no call works.
+    stays: bool,
 }
 
 /// A directory, and the name that the archive gets in it.
@@ -62,9 +64,18 @@ const ARCHIVE_MODE: u32 = 0o600;
 impl Faults {
     #[must_use]
     pub fn at(call: u64, errno: i32) -> Self {
+        Self::new(call, errno, false)
+    }
+
+    #[must_use]
+    pub fn from(call: u64, errno: i32) -> Self {
+        Self::new(call, errno, true)
+    }
+
+    fn new(call: u64, errno: i32, stays: bool) -> Self {
         let left = AtomicU64::new(call);
         let is_met = AtomicBool::new(false);
-        Self(Some(Arc::new(Fault { left, errno, is_met })))
+        Self(Some(Arc::new(Fault { left, errno, is_met, stays })))
     }
 
     /// Whether there was a call of that number.
@@ -80,7 +91,7 @@ impl Faults {
         let order = Ordering::Relaxed;
         let left = |left: u64| left.checked_sub(1);
         let is_it = fault.left.fetch_update(order, order, left).is_err()
-            && !fault.is_met.swap(true, order);
+            && (!fault.is_met.swap(true, order) || fault.stays);
         if is_it {
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
@@ -184,10 +195,18 @@ impl Place {
         self.directory.sync_all()
     }
 
+    /// Where the archive is so far: under its temporary name, if it has one.
+    pub(super) fn path_of(&self, archive: &NewArchive) -> PathBuf {
+        match &archive.name {
+            Some(name) => self.path.with_file_name(OsStr::from_bytes(name)),
+            None => self.path.clone(),
+        }
+    }
+
     /// Removes the temporary name, if there is one.
     pub(super) fn remove(&self, archive: &NewArchive) -> io::Result<()> {
-        self.faults.call()?;
         let Some(temporary) = &archive.name else { return Ok(()) };
+        self.faults.call()?;
         let name = OsStr::from_bytes(temporary);
         Ok(fs::unlinkat(&self.directory, name, AtFlags::empty())?)
     }

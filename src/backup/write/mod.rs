@@ -477,12 +477,13 @@ impl<'s> Writer<'s, '_, '_, '_> {
         report.omissions.splice(..0, known);
         let (cause, published) = match over.end {
             End::Done => return Ok(report),
-            End::Canceled(_) => return Err(WriteError::Canceled),
-            End::Failed { cause, published } => (cause, published),
+            End::Canceled(_) => (WriteError::Canceled, false),
+            End::Failed { cause, published } => {
+                let failure = self.failures.get_mut(usize::from(cause.0));
+                let cause = failure.and_then(Option::take);
+                (cause.unwrap_or(WriteError::Silent), published)
+            }
         };
-        let failure = self.failures.get_mut(usize::from(cause.0));
-        let cause = failure.and_then(Option::take);
-        let cause = cause.unwrap_or(WriteError::Silent);
         let note = if published {
             "the archive is whole and has its name, only whether it would \
              survive a power cut is not known"
