@@ -11,6 +11,7 @@ pub mod golden;
 pub mod interleave;
 pub mod liveness;
 pub mod lock;
+pub mod page;
 pub mod phases;
 pub mod plan;
 pub mod replay;

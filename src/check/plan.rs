@@ -320,7 +320,8 @@ fn lasso(
         } else {
             format!("*** and again from step {}, for ever", before + 1)
         };
-        lines.push(super::trace::Line { step: None, process: 1, text });
+        let state = Vec::new();
+        lines.push(super::trace::Line { step: None, process: 1, text, state });
     }
     Some(lines)
 }

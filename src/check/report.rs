@@ -1,14 +1,14 @@
 //! What a check found, one row per model, engine and property.
 //!
-//! Lives here: rows, and their forms: text, JSON, JUnit, HTML. May not live
-//! here: how a row came about.
+//! Lives here: rows, and their forms: text, JSON, JUnit; the page is in
+//! `page`. May not live here: how a row came about.
 
 use core::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use super::explore::Coverage;
-use super::trace::{Line, columns, named_columns};
+use super::trace::{Line, named_columns, process_names};
 
 /// One row of a report: the fields of `check --format json`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -82,7 +82,7 @@ impl Row {
         }
     }
 
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         let protocol = if self.protocol.is_empty() {
             String::new()
         } else {
@@ -94,14 +94,19 @@ impl Row {
     /// The run in its columns.
     fn run(&self, width: usize) -> String {
         let lines = self.trace.as_deref().unwrap_or_default();
+        named_columns(lines, &self.column_names(), width)
+    }
+
+    /// Who has which column of the run.
+    pub(super) fn column_names(&self) -> Vec<String> {
         if self.columns.is_empty() {
-            columns(lines, self.writers + self.readers, width)
+            process_names(self.writers + self.readers)
         } else {
-            named_columns(lines, &self.columns, width)
+            self.columns.clone()
         }
     }
 
-    fn coverage_text(&self) -> String {
+    pub(super) fn coverage_text(&self) -> String {
         match &self.bound {
             Some(bound) => format!("{} ({bound})", self.coverage),
             None => self.coverage.clone(),
@@ -312,64 +317,8 @@ pub fn junit(rows: &[Row]) -> String {
     out
 }
 
-/// A page that stands alone.
-pub fn html(rows: &[Row]) -> String {
-    let mut out = String::from(
-        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-         <title>qubes-fsm check</title>\n<style>body{font-family:sans-serif}\
-         table{border-collapse:collapse}td,th{padding:.2em .6em;\
-         border-bottom:1px solid #ccc;text-align:left}\
-         .unexpected{background:#fdd}</style>\n<h1>qubes-fsm check</h1>\n",
-    );
-    let head = [
-        "model", "bounds", "engine", "states", "edges", "depth", "seconds",
-        "coverage", "property", "verdict",
-    ];
-    let _ =
-        writeln!(out, "<table><tr><th>{}</th></tr>", head.join("</th><th>"));
-    let count = |n: Option<usize>| n.map_or("-".to_owned(), grouped);
-    for row in rows {
-        let class = if row.expected { "" } else { " class=\"unexpected\"" };
-        let cells = [
-            row.title(),
-            row.bounds.clone(),
-            row.engine.clone(),
-            count(row.states),
-            count(row.edges),
-            count(row.depth),
-            format!("{:.2}", row.seconds),
-            row.coverage_text(),
-            row.property.clone(),
-            row.verdict_text(),
-        ]
-        .map(|cell| escape(&cell));
-        let _ = writeln!(
-            out,
-            "<tr{class}><td>{}</td></tr>",
-            cells.join("</td><td>")
-        );
-    }
-    out.push_str("</table>\n");
-    for row in rows {
-        if row.trace.is_none() {
-            continue;
-        }
-        let _ = writeln!(
-            out,
-            "<h2>{} ({}, {}): {}, {}</h2>\n<pre>{}</pre>",
-            escape(&row.title()),
-            escape(&row.bounds),
-            row.engine,
-            escape(&row.property),
-            row.verdict_text(),
-            escape(&row.run(100))
-        );
-    }
-    let _ = writeln!(out, "<p>{}</p>\n</html>", escape(summary(rows).trim()));
-    out
-}
-
-fn escape(text: &str) -> String {
+/// For XML and HTML.
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -384,7 +333,7 @@ fn steps(row: &Row) -> Vec<(usize, &str)> {
 }
 
 /// A number with commas.
-fn grouped(number: usize) -> String {
+pub(super) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

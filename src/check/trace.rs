@@ -22,6 +22,10 @@ pub struct Line {
     pub process: usize,
     /// The call and its answer, or the note.
     pub text: String,
+    /// What is so after it, one thing a line: files and who has them open,
+    /// for the store. Empty where nothing has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<String>,
 }
 
 /// The lines of a run from its beginning, with a last one that says what
@@ -46,30 +50,105 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
         if let Some(waits) = waits.get_mut(acting) {
             *waits = false;
         }
-        lines.push(Line { step: Some(number + 1), process: acting + 1, text });
+        let state = facts(model, &world);
+        let step = Some(number + 1);
+        lines.push(Line { step, process: acting + 1, text, state });
+        let note_of = |process: usize, text: String| Line {
+            step: None,
+            process: process + 1,
+            text,
+            state: Vec::new(),
+        };
         if let Some(text) = note(&world, call) {
-            lines.push(Line { step: None, process: acting + 1, text });
+            lines.push(note_of(acting, text));
         }
         for (process, waits) in waits.iter_mut().enumerate() {
             let blocked = model.blocked(&world, process);
             if let (Some(effect), false) = (blocked, *waits) {
                 *waits = true;
                 let text = format!("{effect} ... waits");
-                lines.push(Line { step: None, process: process + 1, text });
+                lines.push(note_of(process, text));
             }
         }
     }
     if let Some(text) = loss(model, &world, property) {
-        lines.push(Line { step: None, process: acting + 1, text });
+        let state = Vec::new();
+        lines.push(Line { step: None, process: acting + 1, text, state });
     }
     lines
+}
+
+/// What is on the disk, and what each process has.
+fn facts(model: &Sessions, world: &World) -> Vec<String> {
+    let disk = &world.disk;
+    let (store, file) = disk.store();
+    let content = |whole: bool, content: Updates| match whole {
+        true => updates(model, content),
+        false => "incomplete".to_owned(),
+    };
+    let mut facts = vec![format!(
+        "'qubes.xml' is inode {store}: {}",
+        content(file.whole, file.content)
+    )];
+    facts.extend(
+        disk.lock_file().map(|it| format!("'qubes.xml.lock' is inode {it}")),
+    );
+    for process in 0..model.processes() {
+        let of = format!("P{}", process + 1);
+        if let Some((number, file)) = disk.temporary(process) {
+            let content = content(file.whole, file.content);
+            facts.push(format!(
+                "{of}'s temporary file is inode {number}: {content}"
+            ));
+        }
+        for fd in [Fd(0), Fd(1)] {
+            let Some(open) = disk.opened(process, fd) else { continue };
+            let lock = match open.ofd {
+                None => "",
+                Some(Access::Read) => ", read lock",
+                Some(Access::Write) => ", write lock",
+            };
+            let name = match disk.is_linked(open.inode) {
+                true => "",
+                false => ", which has no name",
+            };
+            let (number, inode) = (u16::from(fd.0) + 3, open.inode);
+            facts.push(format!("{of} fd {number}: inode {inode}{name}{lock}"));
+        }
+    }
+    facts
+}
+
+/// Which saves are in a content.
+fn updates(model: &Sessions, content: Updates) -> String {
+    let mut names = Vec::new();
+    for process in 0..model.writers {
+        for save in 0..model.saves {
+            if content.has(Updates::one(process, save)) {
+                let of = process + 1;
+                names.push(match model.saves {
+                    1 => format!("P{of}'s"),
+                    _ => format!("P{of}'s {}.", save + 1),
+                });
+            }
+        }
+    }
+    match names.as_slice() {
+        [] => "as at the beginning".to_owned(),
+        [one] => format!("{one} update is in it"),
+        some => format!("{} updates are in it", some.join(" and ")),
+    }
 }
 
 /// The trace in columns: every process has one, `width` characters wide in
 /// all.
 pub fn columns(lines: &[Line], processes: usize, width: usize) -> String {
-    let names: Vec<String> = (1..=processes).map(|n| format!("P{n}")).collect();
-    named_columns(lines, &names, width)
+    named_columns(lines, &process_names(processes), width)
+}
+
+/// P1, P2 and so on.
+pub(super) fn process_names(processes: usize) -> Vec<String> {
+    (1..=processes).map(|n| format!("P{n}")).collect()
 }
 
 /// The same with a name above each column.

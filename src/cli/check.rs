@@ -16,6 +16,7 @@ use super::exit::{self, Failure};
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
+use crate::check::page;
 use crate::check::phases::{Phase, World, rows as phase_rows};
 use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
@@ -173,7 +174,7 @@ pub(super) fn run(
         Format::Json => report::json(&rows)
             .map_err(|error| Failure::other("report", &error.to_string()))?,
         Format::Junit => report::junit(&rows),
-        Format::Html => report::html(&rows),
+        Format::Html => page::page(&rows, &machines(&rows)?),
         Format::Text | Format::Dot | Format::Mermaid => {
             report::text(&rows, WIDTH, talk.verbose > 0)
         }
@@ -447,6 +448,38 @@ fn picture(arguments: &CheckArguments, format: Format) -> Result<(), Failure> {
     write(arguments, &text)
 }
 
+/// The machines that the rows are about, each once: of a phase the first
+/// world's.
+fn machines(rows: &[Row]) -> Result<Vec<(String, Table)>, Failure> {
+    let mut machines: Vec<(String, Table)> = Vec::new();
+    for row in rows {
+        let (name, table) = match Protocol::by_name(&row.protocol) {
+            Some(protocol) if row.model == LOCK => {
+                (format!("{LOCK} {}", protocol.name), session(protocol)?)
+            }
+            Some(_) | None => {
+                let worlds = phase_worlds(&row.model, None)?;
+                let Some(phase) = worlds.first() else { continue };
+                let table = phase.world.table().map_err(|error| {
+                    Failure::other("table", &error.to_string())
+                })?;
+                let Some(table) = table else { continue };
+                (row.model.clone(), table)
+            }
+        };
+        if machines.iter().all(|(other, _)| *other != name) {
+            machines.push((name, table));
+        }
+    }
+    Ok(machines)
+}
+
+fn session(protocol: Protocol) -> Result<Table, Failure> {
+    let role = Role::Writer { saves: 1 };
+    walk(Session::new(protocol, role))
+        .map_err(|error| Failure::other("table", &error.to_string()))
+}
+
 fn store_picture(
     arguments: &CheckArguments,
 ) -> Result<(String, Table), Failure> {
@@ -454,10 +487,7 @@ fn store_picture(
         Some(name) => protocol(name)?,
         None => SHIPPED,
     };
-    let role = Role::Writer { saves: 1 };
-    let table = walk(Session::new(protocol, role))
-        .map_err(|error| Failure::other("table", &error.to_string()))?;
-    Ok((protocol.name.to_owned(), table))
+    Ok((protocol.name.to_owned(), session(protocol)?))
 }
 
 fn phase_picture(

@@ -149,7 +149,8 @@ impl Table {
         out
     }
 
-    fn states(&self) -> Vec<String> {
+    /// The labels of all states, in the order of the walk.
+    pub fn states(&self) -> Vec<String> {
         let mut states = vec![self.start.clone()];
         for row in &self.rows {
             push_new(&mut states, row.to.clone());
@@ -158,7 +159,7 @@ impl Table {
     }
 
     /// Rows between the same two states share one arrow.
-    fn arrows(&self) -> Vec<((String, String), Vec<String>)> {
+    pub fn arrows(&self) -> Vec<((String, String), Vec<String>)> {
         let mut at = BTreeMap::new();
         let mut arrows: Vec<((String, String), Vec<String>)> = Vec::new();
         for row in &self.rows {

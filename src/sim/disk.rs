@@ -278,6 +278,12 @@ impl Disk {
         (self.store, self.inodes[usize::from(self.store)])
     }
 
+    /// The temporary file of `process` that has a name, and its number.
+    pub fn temporary(&self, process: usize) -> Option<(u8, Inode)> {
+        let number = self.processes.get(process)?.temp?;
+        Some((number, *self.inodes.get(usize::from(number))?))
+    }
+
     /// The file that the lock file's name leads to, where there is one.
     pub fn lock_file(&self) -> Option<u8> {
         (self.lock_file != NO_INODE).then_some(self.lock_file)

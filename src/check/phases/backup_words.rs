@@ -4,6 +4,7 @@
 //! step does.
 
 use super::backup::{Found, Step, World, Writing};
+use super::facts;
 use super::words::Words;
 use crate::fsm::backup::{At, Effect, End, Event, Over};
 
@@ -38,6 +39,10 @@ impl Words for Writing {
                 vec![(1, "the archiver waits: its stderr is full".to_owned())]
             }
         }
+    }
+
+    fn facts(&self, world: &World) -> Vec<String> {
+        facts::of_backup(world)
     }
 
     fn ending(&self, world: &World) -> Option<String> {

@@ -16,6 +16,7 @@ pub mod backup_rows;
 pub mod backup_rules;
 pub mod backup_words;
 pub mod cancel;
+mod facts;
 pub mod members;
 pub mod restore;
 pub mod restore_rules;

@@ -5,7 +5,6 @@
 
 use core::ops::ControlFlow::{Break, Continue};
 
-use super::ENDS;
 use super::ahead::{self, A1, A2, A3, A4, Pool};
 use super::archive::{Content, Spot};
 use super::backup_rules::{B1, B1_CUT, B2, B3, B4, B5, B6, B7, B8};
@@ -16,6 +15,7 @@ use super::cancel::{
 use super::members::{self, M1, M2, M3, Source};
 use super::restore::{self, Edit, Reading};
 use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
+use super::{ENDS, facts};
 use crate::check::Model;
 use crate::check::explore::Trace;
 use crate::check::trace::Line;
@@ -40,6 +40,9 @@ pub trait Words: Model {
         after: &Self::State,
     ) -> Vec<(usize, String)>;
 
+    /// What is so in a state, one thing a line.
+    fn facts(&self, state: &Self::State) -> Vec<String>;
+
     /// How a run ended, if it has.
     fn ending(&self, state: &Self::State) -> Option<String>;
 }
@@ -57,15 +60,18 @@ pub fn lines<M: Words>(
     let all = trace.prefix.iter().chain(&trace.cycle);
     for (number, (step, after)) in all.enumerate() {
         let said = model.say(before, step, after);
+        let state = model.facts(after);
         for (place, (column, text)) in said.into_iter().enumerate() {
             let step = (place == 0).then_some(number + 1);
-            lines.push(Line { step, process: column + 1, text });
+            let state = state.clone();
+            lines.push(Line { step, process: column + 1, text, state });
             acting = column;
         }
         before = after;
     }
     let mut note = |text: String| {
-        lines.push(Line { step: None, process: acting + 1, text });
+        let state = Vec::new();
+        lines.push(Line { step: None, process: acting + 1, text, state });
     };
     if let Some(text) = model.ending(before) {
         note(format!("*** it ends: {text}"));
@@ -182,6 +188,10 @@ impl Words for Source {
         }
     }
 
+    fn facts(&self, world: &members::World) -> Vec<String> {
+        facts::of_members(world)
+    }
+
     fn ending(&self, world: &members::World) -> Option<String> {
         self.is_end(world).then(|| {
             let clean = world.machine.effect() == Break(true);
@@ -226,6 +236,10 @@ impl Words for Pool {
             Event::Freed(n) => (2, format!("has decoded chunk {n}")),
             Event::Stop => (2, format!("takes: {}; stops", next())),
         }]
+    }
+
+    fn facts(&self, world: &ahead::World) -> Vec<String> {
+        facts::of_ahead(world)
     }
 
     fn ending(&self, world: &ahead::World) -> Option<String> {
@@ -303,6 +317,10 @@ impl Words for Cancelation {
             }
             cancel::Step::Wait => (0, "waits".to_owned()),
         }]
+    }
+
+    fn facts(&self, world: &cancel::World) -> Vec<String> {
+        facts::of_cancel(world)
     }
 
     fn ending(&self, world: &cancel::World) -> Option<String> {
@@ -424,6 +442,10 @@ impl Words for Reading {
             }
             restore::Step::Cancel => vec![(1, "cancel = accepted".to_owned())],
         }
+    }
+
+    fn facts(&self, world: &restore::World) -> Vec<String> {
+        facts::of_restore(world)
     }
 
     fn ending(&self, world: &restore::World) -> Option<String> {
