@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod cipher;
 #[cfg(feature = "backup")]
 pub mod compression;
+pub mod device;
 pub mod document;
 pub mod escape;
 #[cfg(feature = "backup")]
@@ -20,7 +21,6 @@ pub mod kernelopts;
 pub mod limits;
 #[cfg(feature = "backup")]
 pub mod manifest;
-#[cfg(feature = "backup")]
 mod quote;
 mod splice;
 #[cfg(feature = "backup")]

@@ -8,11 +8,11 @@ use core::fmt;
 use super::escape::Escaped;
 
 /// Shows bytes in double quotes, escaped; what comes after 255 bytes, the
-/// longest name of a member, is left out.
+/// longest name of a member and of a file, is left out.
 pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
-/// How much of a text is shown.
-const SHOWN_BYTES_MAX: usize = super::limits::OUTER_NAME_BYTES_MAX;
+/// How much of a text is shown: no name is longer.
+const SHOWN_BYTES_MAX: usize = 255;
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
