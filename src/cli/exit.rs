@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::format::device::DeviceError;
 use crate::format::escape::Escaped;
 use crate::store::StoreError;
 use crate::store::document::DocumentError;
@@ -147,6 +148,26 @@ impl From<KerneloptsError> for Failure {
     }
 }
 
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        let code = match &error {
+            DeviceError::TooLong { .. } | DeviceError::TooLarge { .. } => LIMIT,
+            DeviceError::UnknownKind { .. }
+            | DeviceError::NoPartitions { .. }
+            | DeviceError::NotBlock { .. }
+            | DeviceError::ReservedId { .. } => UNSUPPORTED,
+            DeviceError::Character { .. }
+            | DeviceError::Malformed { .. }
+            | DeviceError::LeadingZero { .. }
+            | DeviceError::Partition { .. }
+            | DeviceError::Area { .. }
+            | DeviceError::Namespace { .. }
+            | DeviceError::Refused2014 { .. } => USAGE,
+        };
+        Self::new(code, &error)
+    }
+}
+
 /// The code of a write that failed so.
 /// What a failed call with a path ends with.
 pub(super) fn call_code(kind: ErrorKind) -> u8 {
@@ -193,6 +214,11 @@ pub(super) fn document_code(error: &DocumentError) -> u8 {
 /// Text that comes from a file, fit for a terminal.
 pub(super) fn escaped(text: &str) -> String {
     Escaped(text.as_bytes()).to_string()
+}
+
+/// Bytes that need not be text, fit for a terminal.
+pub(super) fn escaped_bytes(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
 }
 
 /// A path as text.

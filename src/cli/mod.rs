@@ -8,6 +8,7 @@ mod cancel;
 mod check;
 mod code;
 mod date;
+mod device;
 mod exit;
 mod kernel;
 mod passphrase;
@@ -58,6 +59,8 @@ enum Command {
     Restore(backup::RestoreArguments),
     /// Print one file of a backup.
     Cat(backup::CatArguments),
+    /// Say what a block device is: kind, disk, partition, numbers.
+    Device(device::DeviceArguments),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
@@ -105,6 +108,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(arguments) => backup::verify(&arguments, talk),
         Command::Restore(arguments) => backup::restore(&arguments, talk),
         Command::Cat(arguments) => backup::cat(&arguments, talk),
+        Command::Device(arguments) => device::run(&arguments),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => man(directory),
         Command::Loom(arguments) => check::loom(&arguments),

@@ -367,13 +367,21 @@ pub fn ask(text: &[u8]) -> Result<Answer, DeviceError> {
 /// The same for a name that comes from another qube, which has its devices
 /// elsewhere: only what can be computed is true of them.
 ///
+/// # Errors
+/// What [`check_untrusted`] refuses, and what [`ask`] refuses.
+pub fn ask_untrusted(untrusted_name: &[u8]) -> Result<Answer, DeviceError> {
+    ask(check_untrusted(untrusted_name)?)
+}
+
+/// Looks at length and characters of a name from another qube.
+///
 /// Besides letters and digits a kernel name holds `-` (`dm-0`), `_` (`md_d0`)
 /// and `!`, which stands for a `/` below `/dev`. Source: Linux
 /// `drivers/base/core.c`, `device_get_devnode`.
 ///
 /// # Errors
-/// `TooLong` above 255 bytes; `Character`; all that [`ask`] refuses.
-pub fn ask_untrusted(untrusted_name: &[u8]) -> Result<Answer, DeviceError> {
+/// `TooLong` above 255 bytes; `Character`.
+pub fn check_untrusted(untrusted_name: &[u8]) -> Result<&[u8], DeviceError> {
     name::check_length(untrusted_name)?;
     let is_known = |byte: &u8| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'!')
@@ -383,7 +391,7 @@ pub fn ask_untrusted(untrusted_name: &[u8]) -> Result<Answer, DeviceError> {
             let name = untrusted_name.to_vec();
             Err(DeviceError::Character { name, at })
         }
-        None => ask(untrusted_name),
+        None => Ok(untrusted_name),
     }
 }
 
