@@ -56,6 +56,11 @@ fn chunk_sequence() {
 }
 
 #[test]
+fn device() {
+    replay("device");
+}
+
+#[test]
 fn document() {
     replay("document");
 }

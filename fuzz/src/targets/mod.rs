@@ -14,6 +14,7 @@
 
 pub mod archive;
 pub mod chunk_sequence;
+pub mod device;
 pub mod document;
 pub mod header;
 pub mod hmac_text;
@@ -51,7 +52,7 @@ pub struct Seed {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "archive",
         run: archive::run,
@@ -63,6 +64,12 @@ pub const TARGETS: [Target; 8] = [
         run: chunk_sequence::run,
         seeds: chunk_sequence::seeds,
         words: chunk_sequence::words,
+    },
+    Target {
+        name: "device",
+        run: device::run,
+        seeds: device::seeds,
+        words: device::words,
     },
     Target {
         name: "document",
