@@ -21,6 +21,9 @@ pub mod kernelopts;
 pub mod limits;
 #[cfg(feature = "backup")]
 pub mod manifest;
+#[cfg(feature = "backup")]
+pub mod qfile;
+#[cfg(feature = "backup")]
 mod quote;
 mod splice;
 #[cfg(feature = "backup")]
