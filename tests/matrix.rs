@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 
 use archive::{
     Codes, Form, Member, Outer, PASSPHRASE, encrypt, header, members_of,
-    outer_by, push, push_stream, run,
+    outer_by, push, push_stream, qfile, run,
 };
 use facts::{Tree, What, tree};
-use qubes_fsm::backup::read::{Goal, Options, ReadError, read};
+use qubes_fsm::backup::read::{Goal, Options, ReadError, read, read_from_qube};
 use qubes_fsm::backup::report::{Binding, File, FileState, Report};
 use qubes_fsm::backup::tree::Target;
+use qubes_fsm::format::qfile::Limits;
 use tempfile::TempDir;
 use trees::{Layout, data_at};
 use zeroize::Zeroizing;
@@ -130,7 +131,38 @@ impl Case {
         let listed = read(archive, options(Goal::List)).unwrap();
         let names = listed.qubes.iter().map(|qube| qube.name.as_str());
         assert_eq!(names.collect::<Vec<_>>(), self.layout.qubes(), "{about}");
-        // For the next one.
+        self.clear(&to);
+        self.check_qfile(&restored, &to_tree, &about);
+    }
+
+    /// The same from a qube: the same report, the same tree, and a reply that
+    /// the sender is content with.
+    fn check_qfile(&self, restored: &Report, tree_of: &Tree, about: &str) {
+        let about = format!("{about} from a qube");
+        let (stream, encoder) = qfile(&self.members);
+        let to = self.directory.path().join("to");
+        let target = Target::open(&to, false).unwrap();
+        let target = target.with_special_bits(true);
+        let goal = Goal::Restore { target, wanted: Vec::new() };
+        // As a pipe gives it, and in pieces that fit nothing.
+        let source = Pieces(&stream, 61_441);
+        let limits = Limits::default();
+        let (report, reply) = read_from_qube(source, limits, options(goal))
+            .unwrap_or_else(|error| panic!("{about}: {error}"));
+        assert_eq!(encoder.judge(&reply), Ok(()), "{about}");
+        let last = self.members.last().map(|(name, _)| name.clone().into());
+        assert_eq!(reply.last, last, "{about}");
+        assert_eq!(report.header, restored.header, "{about}");
+        assert_eq!(report.qubes, restored.qubes, "{about}");
+        assert_eq!(report.files, restored.files, "{about}");
+        assert_eq!(report.omissions, restored.omissions, "{about}");
+        assert_eq!(report.binding, restored.binding, "{about}");
+        assert_same(&self.comparable(tree(&to)), tree_of, &about);
+        self.clear(&to);
+    }
+
+    /// For the next one.
+    fn clear(&self, to: &Path) {
         run("chmod", "coreutils", &["-R", "u+rwx", to.to_str().unwrap()], b"");
         fs::remove_dir_all(to).unwrap();
     }
@@ -204,6 +236,21 @@ impl Drop for Case {
 impl std::fmt::Display for Case {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{:?} {:?}", self.layout, self.form)
+    }
+}
+
+/// A source that gives at most so many bytes at a time, and panics where it is
+/// read behind its end: a pipe would block there.
+struct Pieces<'s>(&'s [u8], usize);
+
+impl io::Read for Pieces<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        assert!(!self.0.is_empty(), "read behind the end");
+        let count = room.len().min(self.1).min(self.0.len());
+        let (now, rest) = self.0.split_at(count);
+        room[..count].copy_from_slice(now);
+        self.0 = rest;
+        Ok(count)
     }
 }
 

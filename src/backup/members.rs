@@ -1,7 +1,8 @@
-//! The outer archive as a row of members.
+//! The outer archive as a row of members, as tar or as qfile.
 //!
 //! Lives here: reading, how large a member may be, how its data comes into
-//! memory and what its code is. May not live here: what a member is for, when it is read.
+//! memory and what its code is. May not live here: what a member is for, when
+//! it is read.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -14,8 +15,10 @@ use super::refusal::ReadError;
 use crate::format::chunk;
 use crate::format::escape::Escaped;
 use crate::format::hmac::{Digest, Guess, Mac, MacText, MacValue};
-use crate::format::limits::{HEADER_BYTES_MAX, MAC_TEXT_BYTES_MAX};
-use crate::format::tar::{Decoder, Event, Limits};
+use crate::format::limits::{
+    HEADER_BYTES_MAX, MAC_TEXT_BYTES_MAX, OUTER_NAME_BYTES_MAX,
+};
+use crate::format::{qfile, tar};
 use crate::fsm::cancel::Gate;
 
 /// Bytes of one chunk; writers cut at 104,857,600.
@@ -40,10 +43,30 @@ pub(super) struct Block {
     used: usize,
 }
 
+/// What the bytes of a source are.
+#[derive(Debug)]
+enum Outer {
+    /// The archive itself.
+    Tar(Box<tar::Decoder>),
+    /// What another qube sends of it: one file per member.
+    Qfile(qfile::Decoder),
+}
+
+/// What stands next in it.
+enum Next {
+    Head(Head),
+    /// Nothing that anybody wants.
+    Other,
+    /// More bytes must come.
+    Dry,
+    /// The end, though the source may not be over.
+    End,
+}
+
 /// A source of members.
 pub(super) struct Members<R> {
     source: R,
-    outer: Decoder,
+    outer: Outer,
     buffer: Vec<u8>,
     /// What of the buffer was not taken yet.
     pending: Range<usize>,
@@ -58,11 +81,95 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// since a member of some bytes has one too.
 pub(super) const PIECE_BYTES: usize = 256 * 1024;
 
+impl Outer {
+    fn tar() -> Self {
+        Self::Tar(Box::new(tar::Decoder::outer(tar::Limits::OUTER)))
+    }
+
+    /// Takes bytes up to what stands next; how many, and what it is.
+    fn push(&mut self, input: &[u8]) -> Result<(usize, Next), ReadError> {
+        let (taken, head) = match self {
+            Self::Tar(tar) => match tar.push(input)? {
+                (taken, Some(tar::Event::Entry(entry))) => {
+                    (taken, Head { name: entry.path, size: entry.size })
+                }
+                (taken, Some(_)) => return Ok((taken, Next::Other)),
+                (taken, None) => return Ok((taken, Next::Dry)),
+            },
+            Self::Qfile(qfile) => match qfile.push(input)? {
+                (taken, Some(qfile::Event::Entry(entry)))
+                    if entry.kind == qfile::Kind::File =>
+                {
+                    (taken, Head { name: entry.name, size: entry.size })
+                }
+                (taken, Some(qfile::Event::End)) => {
+                    return Ok((taken, Next::End));
+                }
+                // Directories are invented by the sender.
+                (taken, Some(_)) => return Ok((taken, Next::Other)),
+                (taken, None) => return Ok((taken, Next::Dry)),
+            },
+        };
+        let (limit, found) = (limit_of(&head.name), head.size);
+        if found > limit {
+            let name = Escaped(&head.name).to_string();
+            return Err(ReadError::TooLarge { name, found, limit });
+        }
+        Ok((taken, Next::Head(head)))
+    }
+
+    fn data_left(&self) -> u64 {
+        match self {
+            Self::Tar(tar) => tar.data_left(),
+            Self::Qfile(qfile) => qfile.data_left(),
+        }
+    }
+
+    /// Data that somebody keeps.
+    fn pass(&mut self, data: &[u8]) -> u64 {
+        match self {
+            Self::Tar(tar) => tar.pass(data.len() as u64),
+            Self::Qfile(qfile) => qfile.pass(data) as u64,
+        }
+    }
+
+    /// The source is over: is the archive?
+    fn finish(&mut self) -> Result<(), ReadError> {
+        match self {
+            Self::Tar(tar) => {
+                let next = tar::Decoder::outer(tar::Limits::OUTER);
+                Ok(std::mem::replace(&mut **tar, next).finish()?)
+            }
+            Self::Qfile(qfile) => Ok(qfile.finish()?),
+        }
+    }
+}
+
 impl<R: Read> Members<R> {
     pub(super) fn new(source: R, gate: Arc<Mutex<Gate>>) -> Self {
+        Self::of(source, Outer::tar(), gate)
+    }
+
+    /// Of what another qube sends.
+    pub(super) fn of_qfile(
+        source: R,
+        limits: qfile::Limits,
+        gate: Arc<Mutex<Gate>>,
+    ) -> Self {
+        let limits = qfile::Limits {
+            // With its NUL.
+            name_bytes_max: OUTER_NAME_BYTES_MAX as u64 + 1,
+            links: false,
+            ..limits
+        };
+        let qfile = qfile::Decoder::new(limits);
+        Self::of(source, Outer::Qfile(qfile), gate)
+    }
+
+    fn of(source: R, outer: Outer, gate: Arc<Mutex<Gate>>) -> Self {
         Self {
             source,
-            outer: Decoder::outer(Limits::OUTER),
+            outer,
             buffer: vec![0; BUFFER_BYTES],
             pending: 0..0,
             offset: Arc::default(),
@@ -86,25 +193,41 @@ impl<R: Read> Members<R> {
             let input =
                 self.buffer.get(self.pending.clone()).unwrap_or_default();
             let is_dry = input.is_empty();
-            let (taken, event) = self.outer.push(input)?;
+            let (taken, next) = self.outer.push(input)?;
             self.pending.start += taken;
             self.offset.fetch_add(taken as u64, Ordering::Relaxed);
-            if let Some(Event::Entry(entry)) = event {
-                let limit = limit_of(&entry.path);
-                if entry.size > limit {
-                    return Err(ReadError::TooLarge {
-                        name: Escaped(&entry.path).to_string(),
-                        found: entry.size,
-                        limit,
-                    });
+            match next {
+                Next::Head(head) => return Ok(Some(head)),
+                // Whoever sends a qfile waits for a reply now: reading on
+                // would be waiting for each other.
+                Next::End => {
+                    self.behind()?;
+                    return Ok(None);
                 }
-                return Ok(Some(Head { name: entry.path, size: entry.size }));
-            }
-            if event.is_none() && is_dry && self.fill()? == 0 {
-                self.end()?;
-                return Ok(None);
+                Next::Dry if is_dry && self.fill()? == 0 => {
+                    self.outer.finish()?;
+                    return Ok(None);
+                }
+                Next::Other | Next::Dry => {}
             }
         }
+    }
+
+    /// What was read behind the end.
+    fn behind(&mut self) -> Result<(), ReadError> {
+        let input = self.buffer.get(self.pending.clone()).unwrap_or_default();
+        self.outer.push(input)?;
+        Ok(())
+    }
+
+    /// What to answer whoever sends a qfile, but for the code; and whether it
+    /// has sent everything.
+    pub(super) fn received(&self) -> Option<(qfile::Reply, bool)> {
+        let Outer::Qfile(qfile) = &self.outer else { return None };
+        let last = Some(qfile.last().to_vec()).filter(|name| !name.is_empty());
+        let crc = u64::from(qfile.crc());
+        let code = qfile::Code::Other.number();
+        Some((qfile::Reply { code, crc, last }, qfile.is_ended()))
     }
 
     /// Reads the data of the member whose header came last into `block`.
@@ -150,9 +273,9 @@ impl<R: Read> Members<R> {
         };
         if count == 0 {
             // Data is missing, so this is an error.
-            self.end()?;
+            self.outer.finish()?;
         }
-        let passed = self.outer.pass(count as u64);
+        let passed = self.outer.pass(room.get(..count).unwrap_or_default());
         self.offset.fetch_add(passed, Ordering::Relaxed);
         Ok(count)
     }
@@ -162,12 +285,6 @@ impl<R: Read> Members<R> {
         let count = read.map_err(|cause| self.failed(cause))?;
         self.pending = 0..count;
         Ok(count)
-    }
-
-    /// The source is over: is the archive?
-    fn end(&mut self) -> Result<(), ReadError> {
-        let outer = Decoder::outer(Limits::OUTER);
-        Ok(std::mem::replace(&mut self.outer, outer).finish()?)
     }
 
     fn failed(&self, cause: std::io::Error) -> ReadError {
@@ -193,7 +310,9 @@ impl<R: Read + Seek> Members<R> {
         let buffered = self.pending.len() as u64;
         let left = self.outer.data_left();
         let at = self.position()?;
-        let passed = self.outer.pass(left.min(length.saturating_sub(at)));
+        let passed = left.min(length.saturating_sub(at));
+        let Outer::Tar(tar) = &mut self.outer else { return Ok(()) };
+        let passed = tar.pass(passed);
         if passed <= buffered {
             self.pending.start += passed as usize;
         } else {

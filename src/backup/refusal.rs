@@ -13,6 +13,7 @@ use crate::format::document::DocumentError;
 use crate::format::header::HeaderError;
 use crate::format::hmac::MacTextError;
 use crate::format::manifest::ManifestError;
+use crate::format::qfile::QfileError;
 use crate::format::tar::TarError;
 use crate::fsm::refused::Refused;
 
@@ -31,6 +32,9 @@ pub enum ReadError {
     /// The outer archive.
     #[error(transparent)]
     Outer(#[from] TarError),
+    /// What another qube sends.
+    #[error(transparent)]
+    Qfile(#[from] QfileError),
     /// A member's name.
     #[error(transparent)]
     Name(#[from] ChunkNameError),

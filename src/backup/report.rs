@@ -24,7 +24,7 @@ pub struct Report {
 }
 
 /// What the header says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderFacts {
     /// The digest of the authentication codes.
     pub digest: String,

@@ -1,8 +1,8 @@
 //! Members in the order of the archive, their codes computed ahead.
 //!
 //! Lives here: the threads that read and hash, one chunk each, and the memory
-//! that goes round. May not live here: what comes out when (`fsm::ahead`),
-//! what a member is for, decoding.
+//! that goes round. May not live here: when a member may be read
+//! (`fsm::members`), what comes out when (`fsm::ahead`), what it is for.
 //!
 //! One thread at a time reads, so that chunks come in the order of the
 //! archive; while it hashes, the next one reads. The reader of the archive
@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Scope;
@@ -22,6 +23,7 @@ use super::refusal::ReadError;
 use crate::format::chunk;
 use crate::format::hmac::{Digest, MacText, MacValue};
 use crate::fsm::ahead::{Ahead, Event, Output, SourceEnd, Verdict};
+use crate::fsm::members::{self, Member};
 
 /// Chunks in memory: one is decoded while the next is read and hashed.
 const SLOTS: usize = 2;
@@ -62,6 +64,10 @@ struct Source<R> {
     members: Members<R>,
     /// What was read behind a member to see whether it is its code.
     after: Option<Result<Option<Head>, ReadError>>,
+    /// When a member may be read. Ours are announced when they are whole.
+    order: members::Members,
+    /// Members that were announced.
+    named: u32,
 }
 
 struct State {
@@ -83,7 +89,12 @@ impl<'k, R: std::io::Read + Send> Supply<'k, R> {
     pub(super) fn new(members: Members<R>, passphrase: &'k [u8]) -> Self {
         let offset = members.offset();
         Self {
-            source: Mutex::new(Source { members, after: None }),
+            source: Mutex::new(Source {
+                members,
+                after: None,
+                order: members::Members::new(members::Announces::After),
+                named: 0,
+            }),
             state: Mutex::new(State {
                 ahead: Ahead::new(SLOTS),
                 digest: None,
@@ -98,6 +109,11 @@ impl<'k, R: std::io::Read + Send> Supply<'k, R> {
             passphrase,
             offset,
         }
+    }
+
+    /// What was read from, once the threads are gone.
+    pub(super) fn into_members(self) -> Members<R> {
+        self.source.into_inner().members
     }
 
     /// Starts the threads; they wait for [`begin`](Self::begin).
@@ -279,24 +295,54 @@ impl State {
 
 impl<R: std::io::Read> Source<R> {
     /// The next member, and its code if that is the member behind it.
-    fn item(&mut self, mut data: Block) -> Result<Option<Item>, ReadError> {
+    fn item(&mut self, data: Block) -> Result<Option<Item>, ReadError> {
+        let item = self.whole(data);
+        match &item {
+            Ok(Some(_)) => {}
+            // Whoever asks again is told again.
+            Ok(None) => {
+                self.after = Some(Ok(None));
+                self.over(true)?;
+            }
+            Err(_) => self.over(false)?,
+        }
+        item
+    }
+
+    /// The last byte of a member was read: it may be handed on.
+    fn give(&mut self) -> Result<(), ReadError> {
+        let named = self.order.step(members::Event::Named(Member(self.named)));
+        self.order = named?.step(members::Event::Given)?;
+        self.named = self.named.wrapping_add(1);
+        Ok(())
+    }
+
+    /// The source has ended.
+    fn over(&mut self, clean: bool) -> Result<(), ReadError> {
+        if self.order.effect() == Continue(members::Effect::Ask) {
+            self.order = self.order.step(members::Event::End { clean })?;
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, mut data: Block) -> Result<Option<Item>, ReadError> {
         let head = match self.after.take() {
             Some(head) => head,
             None => self.members.head(),
         };
-        let Some(Head { name, .. }) = head? else {
-            // Whoever asks again is told again.
-            self.after = Some(Ok(None));
-            return Ok(None);
-        };
+        let Some(Head { name, .. }) = head? else { return Ok(None) };
         let start = self.members.taken();
         self.members.data(&mut data)?;
+        self.give()?;
         let mut code = None;
         if !name.ends_with(chunk::MAC_SUFFIX) {
             match self.members.head() {
                 Ok(Some(head)) if head.name.ends_with(chunk::MAC_SUFFIX) => {
                     match self.members.text() {
-                        Ok(text) => code = Some((head.name, text)),
+                        Ok(text) => {
+                            self.give()?;
+                            code = Some((head.name, text));
+                        }
                         Err(error) => self.after = Some(Err(error)),
                     }
                 }

@@ -6,7 +6,8 @@
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
-use std::io::{stderr, stdin};
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,16 +23,20 @@ use super::{Talk, report};
 use crate::backup::decode::DecodeError;
 use crate::backup::filter::{External, Programs};
 use crate::backup::read::{
-    Goal, Options, Progress, ReadError, read_into, read_seekable_into,
+    Goal, Options, Progress, ReadError, read_from_qube_into, read_into,
+    read_seekable_into, request,
 };
 use crate::backup::report::Report;
 use crate::backup::tree::Target;
 use crate::format::escape::Escaped;
+use crate::format::qfile::{BYTES_MAX, ENTRIES_MAX, Limits};
 
 #[derive(Args, Debug)]
 pub(super) struct ListArguments {
     #[command(flatten)]
     archive: Archive,
+    #[command(flatten)]
+    qube: QubeOption,
     /// As one JSON document.
     #[arg(long)]
     json: bool,
@@ -41,6 +46,8 @@ pub(super) struct ListArguments {
 pub(super) struct VerifyArguments {
     #[command(flatten)]
     archive: Archive,
+    #[command(flatten)]
+    qube: QubeOption,
     /// Refuse an archive without a manifest.
     #[arg(long)]
     require_manifest: bool,
@@ -59,6 +66,8 @@ pub(super) struct VerifyArguments {
 pub(super) struct RestoreArguments {
     #[command(flatten)]
     archive: Archive,
+    #[command(flatten)]
+    qube: QubeOption,
     /// Only these qubes, or files by their path in the archive.
     names: Vec<String>,
     /// The directory to restore into; it is created if it is missing.
@@ -93,6 +102,29 @@ pub(super) struct CatArguments {
 }
 
 #[derive(Args, Debug)]
+struct QubeOption {
+    /// The archive is in a qube: stdin and stdout are those of its service
+    /// qubes.Restore, which is asked for ARCHIVE; with - nothing is asked.
+    #[arg(long)]
+    from_qube: bool,
+    /// With --from-qube: write the report to FILE instead of stderr.
+    #[arg(long, value_name = "FILE", requires = "from_qube")]
+    report: Option<PathBuf>,
+    /// With --from-qube: bytes that the qube may send at most.
+    #[arg(long, value_name = "BYTES", requires = "from_qube")]
+    bytes_max: Option<u64>,
+    /// With --from-qube: files that it may send at most.
+    #[arg(long, value_name = "N", requires = "from_qube")]
+    files_max: Option<u64>,
+}
+
+/// The service of a qube that sends an archive.
+struct Service<'c> {
+    stdin: Output<'c>,
+    limits: Limits,
+}
+
+#[derive(Args, Debug)]
 struct Archive {
     /// The archive; - is stdin.
     archive: PathBuf,
@@ -109,8 +141,13 @@ pub(super) fn list(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let output = output(&canceled)?;
-    let run = Run { shows: false, ..Run::new(talk, &canceled, &output) };
+    let output = arguments.qube.output(&canceled)?;
+    let qube = arguments.qube.service(&canceled)?;
+    let run = Run {
+        shows: false,
+        qube: qube.as_ref(),
+        ..Run::new(talk, &canceled, &output)
+    };
     let mut report = Report::default();
     run.read(&arguments.archive, || Ok(Goal::List), &mut report)?;
     let qubes: Vec<Value> = report
@@ -146,8 +183,10 @@ pub(super) fn verify(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let output = output(&canceled)?;
+    let output = arguments.qube.output(&canceled)?;
+    let qube = arguments.qube.service(&canceled)?;
     let run = Run {
+        qube: qube.as_ref(),
         json: arguments.json,
         keep_going: arguments.keep_going,
         require_manifest: arguments.require_manifest,
@@ -162,8 +201,10 @@ pub(super) fn restore(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let output = output(&canceled)?;
+    let output = arguments.qube.output(&canceled)?;
+    let qube = arguments.qube.service(&canceled)?;
     let run = Run {
+        qube: qube.as_ref(),
         json: arguments.json,
         keep_going: arguments.keep_going,
         require_manifest: arguments.require_manifest,
@@ -202,6 +243,95 @@ fn output(canceled: &Canceled) -> Result<Output<'_>, Failure> {
     Output::new(canceled).map_err(|error| Failure::io("stdout", &error))
 }
 
+impl QubeOption {
+    /// Where the report goes.
+    fn output<'c>(
+        &self,
+        canceled: &'c Canceled,
+    ) -> Result<Output<'c>, Failure> {
+        if !self.from_qube {
+            return output(canceled);
+        }
+        let Some(path) = &self.report else {
+            let out = stderr().as_fd().try_clone_to_owned();
+            let out = out.map_err(|error| Failure::io("stderr", &error))?;
+            return Ok(Output::of(out.into(), "stderr", canceled));
+        };
+        let (name, path) = (exit::shown(path), path.clone());
+        // A named pipe opens when somebody reads from it.
+        let file = canceled.wait(move || File::create(path));
+        let file = file.ok_or_else(|| canceled.failure(&name))?;
+        let file = file.map_err(|error| Failure::io(&name, &error))?;
+        Ok(Output::of(file, &name, canceled))
+    }
+
+    /// The service, if the archive is in a qube.
+    fn service<'c>(
+        &self,
+        canceled: &'c Canceled,
+    ) -> Result<Option<Service<'c>>, Failure> {
+        if !self.from_qube {
+            return Ok(None);
+        }
+        if stdout().is_terminal() {
+            return Err(Failure::usage(
+                "--from-qube: stdout is a terminal; wanted the stdin of a \
+                 service qubes.Restore",
+            ));
+        }
+        let limits = Limits {
+            bytes_max: self.bytes_max.unwrap_or(BYTES_MAX),
+            entries_max: self.files_max.unwrap_or(ENTRIES_MAX),
+            ..Limits::default()
+        };
+        Ok(Some(Service { stdin: output(canceled)?, limits }))
+    }
+}
+
+impl Service<'_> {
+    /// Asks for the archive, unless it comes by itself.
+    fn ask(
+        &self,
+        path: &Path,
+        options: &mut Options<'_>,
+    ) -> Result<(), Failure> {
+        let path = match path.to_str() {
+            Some("-") => return Ok(()),
+            Some(path) if !path.contains(['\n', '\r']) => path,
+            _ => {
+                return Err(Failure::usage(&format!(
+                    "{}: wanted a path of one line of UTF-8, as the service \
+                     reads it",
+                    exit::shown(path)
+                )));
+            }
+        };
+        self.stdin.print(&request(path, options))
+    }
+
+    /// Reads what it sends, and answers. Nothing is read behind the answer:
+    /// the service sees that when this process ends.
+    fn read(
+        &self,
+        source: Piped,
+        options: Options<'_>,
+        report: &mut Report,
+        talk: Talk,
+    ) -> Result<(), ReadError> {
+        let (read, reply) =
+            read_from_qube_into(source, self.limits, options, report);
+        talk.detail(&format!(
+            "qube: answered {} with checksum {:#010x}",
+            reply.code, reply.crc
+        ));
+        // Its reader may be gone; what was read is no worse for that.
+        if let Err(failure) = self.stdin.print(&reply.to_bytes()) {
+            talk.note(&format!("reply: {}", failure.text()));
+        }
+        read
+    }
+}
+
 /// The exit of a run that came to its end.
 fn done(report: &Report) -> u8 {
     if report.omissions.is_empty() { 0 } else { exit::OMISSIONS }
@@ -211,6 +341,8 @@ fn done(report: &Report) -> u8 {
 struct Run<'r> {
     canceled: &'r Canceled,
     output: &'r Output<'r>,
+    /// Where the archive comes from, if not from here.
+    qube: Option<&'r Service<'r>>,
     talk: Talk,
     json: bool,
     /// Progress, if there is a terminal.
@@ -225,6 +357,7 @@ impl<'r> Run<'r> {
         Self {
             canceled,
             output,
+            qube: None,
             talk,
             json: false,
             shows: !talk.quiet,
@@ -268,8 +401,10 @@ impl<'r> Run<'r> {
         let canceled = self.canceled;
         let path = &archive.archive;
         let name = exit::shown(path);
-        let passphrase = archive.passphrase.read(path, canceled, self.talk)?;
-        let (source, size) = open(path, canceled)?;
+        // That of a qube is a path there.
+        let here = if self.qube.is_some() { Path::new("-") } else { path };
+        let passphrase = archive.passphrase.read(here, canceled, self.talk)?;
+        let (source, size) = open(here, canceled)?;
         let goal = goal()?;
         if !matches!(goal, Goal::List) {
             self.talk.detail(&told(&name, size));
@@ -279,7 +414,7 @@ impl<'r> Run<'r> {
             programs: Programs::default(),
             running: canceled.running.clone(),
         };
-        let options = Options {
+        let mut options = Options {
             keep_going: self.keep_going,
             require_manifest: self.require_manifest,
             limit_decoded: self.limit_decoded,
@@ -288,9 +423,17 @@ impl<'r> Run<'r> {
             progress: self.progress(size, shows),
             ..Options::new(passphrase, goal)
         };
-        let read = match source {
-            Source::File(file) => read_seekable_into(file, options, report),
-            Source::Piped(piped) => read_into(piped, options, report),
+        if let Some(service) = self.qube {
+            service.ask(path, &mut options)?;
+        }
+        let read = match (source, self.qube) {
+            (Source::Piped(piped), Some(service)) => {
+                service.read(piped, options, report, self.talk)
+            }
+            (Source::File(file), _) => {
+                read_seekable_into(file, options, report)
+            }
+            (Source::Piped(piped), None) => read_into(piped, options, report),
         };
         if shows {
             let _ = write!(stderr(), "{CLEAR}");

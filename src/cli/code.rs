@@ -16,6 +16,7 @@ use crate::format::compression::CompressionError;
 use crate::format::header::HeaderError;
 use crate::format::hmac::MacTextError;
 use crate::format::manifest::{MANIFEST_NAME, ManifestError};
+use crate::format::qfile::QfileError;
 use crate::format::tar::TarError;
 
 impl From<ReadError> for Failure {
@@ -50,6 +51,7 @@ fn read_code(error: &ReadError) -> u8 {
     match error {
         ReadError::Io { .. } | ReadError::Bug(_) => OTHER,
         ReadError::Outer(error) => tar_code(error),
+        ReadError::Qfile(error) => qfile_code(error),
         ReadError::Name(ChunkNameError::TooLong { .. })
         | ReadError::TooLarge { .. }
         | ReadError::TooManyFiles { .. } => LIMIT,
@@ -159,6 +161,20 @@ fn tar_code(error: &TarError) -> u8 {
         UNSUPPORTED
     } else {
         INTEGRITY
+    }
+}
+
+fn qfile_code(error: &QfileError) -> u8 {
+    match error {
+        QfileError::Truncated { .. } => TRUNCATED,
+        QfileError::Limit { .. } | QfileError::TooLong { .. } => LIMIT,
+        QfileError::Mode { .. } => UNSUPPORTED,
+        QfileError::Name { .. }
+        | QfileError::NoNul { .. }
+        | QfileError::Nanoseconds { .. }
+        | QfileError::DirectorySize { .. }
+        | QfileError::AfterEnd { .. } => INTEGRITY,
+        QfileError::Order { .. } => OTHER,
     }
 }
 

@@ -28,8 +28,9 @@ pub(super) struct Piped {
     gate: Arc<Mutex<Gate>>,
 }
 
-/// stdout; a thread writes it.
+/// stdout, or what stands for it; a thread writes it.
 pub(super) struct Output<'c> {
+    name: String,
     blocks: SyncSender<Vec<u8>>,
     written: Receiver<Result<()>>,
     canceled: &'c Canceled,
@@ -106,7 +107,16 @@ impl Read for Piped {
 impl<'c> Output<'c> {
     pub(super) fn new(canceled: &'c Canceled) -> Result<Self> {
         // Not through the buffer of `stdout`, which looks for lines.
-        let mut out = File::from(stdout().as_fd().try_clone_to_owned()?);
+        let out = File::from(stdout().as_fd().try_clone_to_owned()?);
+        Ok(Self::of(out, "stdout", canceled))
+    }
+
+    /// Something else.
+    pub(super) fn of(
+        mut out: File,
+        name: &str,
+        canceled: &'c Canceled,
+    ) -> Self {
         let (blocks, given) = sync_channel::<Vec<u8>>(1);
         let (answers, written) = sync_channel(1);
         std::thread::spawn(move || {
@@ -116,7 +126,8 @@ impl<'c> Output<'c> {
                 }
             }
         });
-        Ok(Self { blocks, written, canceled, is_stuck: Cell::new(false) })
+        let (name, is_stuck) = (name.to_owned(), Cell::new(false));
+        Self { name, blocks, written, canceled, is_stuck }
     }
 
     /// Writes all of it. A reader that has gone, such as `head`, is no
@@ -127,10 +138,10 @@ impl<'c> Output<'c> {
     ) -> std::result::Result<(), Failure> {
         match { self }.write_all(data) {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                Err(self.canceled.failure("stdout"))
+                Err(self.canceled.failure(&self.name))
             }
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                Err(Failure::io("stdout", &error))
+                Err(Failure::io(&self.name, &error))
             }
             _ => Ok(()),
         }

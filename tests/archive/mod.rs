@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use qubes_fsm::format::hmac::{Digest, Mac};
+use qubes_fsm::format::qfile::{Encoder, Entry, Kind, Time};
 
 pub(crate) const PASSPHRASE: &str = "correct horse";
 
@@ -361,4 +362,35 @@ fn tight(members: &[Member]) -> Vec<u8> {
     }
     archive.resize(archive.len() + 1024, 0);
     archive
+}
+
+/// What the service of a qube sends of an archive: each member as a file, each
+/// directory once before what is in it. And what a reply to it must say.
+pub(crate) fn qfile(members: &[Member]) -> (Vec<u8>, Encoder) {
+    let (mut encoder, mut stream) = (Encoder::default(), Vec::new());
+    let time = Time { seconds: 1_400_000_000, nanoseconds: 0 };
+    let entry = |name: &str, kind, size: usize| Entry {
+        name: name.into(),
+        kind,
+        mode: 0o644,
+        size: size as u64,
+        accessed: time,
+        modified: time,
+    };
+    let mut folders = std::collections::BTreeSet::new();
+    for (name, data) in members {
+        for (end, _) in name.match_indices('/') {
+            let folder = &name[..end];
+            if folders.insert(folder) {
+                let folder = entry(folder, Kind::Directory, 0);
+                encoder.entry(&folder, &mut stream).unwrap();
+            }
+        }
+        let file = entry(name, Kind::File, data.len());
+        encoder.entry(&file, &mut stream).unwrap();
+        encoder.data(data).unwrap();
+        stream.extend(data);
+    }
+    encoder.end(&mut stream).unwrap();
+    (stream, encoder)
 }

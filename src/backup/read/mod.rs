@@ -11,6 +11,7 @@
 
 mod bound;
 mod files;
+mod qube;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -43,6 +44,7 @@ use crate::fsm::cancel::Gate;
 use crate::fsm::restore::{
     At, Cause, Effect, End, Event, Failure, Member, Plan, Restore,
 };
+pub use qube::{read_from_qube, read_from_qube_into, request};
 
 /// What is wanted of an archive.
 pub enum Goal<'o> {
@@ -84,6 +86,10 @@ pub struct Options<'o> {
     /// Refuse a file that decodes to far more than `qubes.xml` announces
     /// ([`DECODED_FACTOR`](crate::format::limits::DECODED_FACTOR)).
     pub limit_decoded: bool,
+    /// The source was asked for what is wanted alone, and for what every
+    /// archive begins and ends with: nothing else is missed. That is the
+    /// `wanted` files of a restore, by their names, or the beginning.
+    pub only_wanted: bool,
     /// Decompress with the program that the header names, instead of what
     /// is built in. Its registry has the same `gate`.
     pub external_filter: Option<External>,
@@ -102,6 +108,7 @@ impl<'o> Options<'o> {
             keep_going: false,
             require_manifest: false,
             limit_decoded: true,
+            only_wanted: false,
             external_filter: None,
             gate: Arc::default(),
             progress: Box::new(|_, _| {}),
@@ -146,7 +153,8 @@ pub fn read_into(
     options: Options<'_>,
     report: &mut Report,
 ) -> Result<(), ReadError> {
-    run(source, options, Bound::default(), report)
+    let members = Members::new(source, Arc::clone(&options.gate));
+    run(members, options, Bound::default(), report).0
 }
 
 /// Reads an archive that can seek, from its first byte.
@@ -185,19 +193,19 @@ pub fn read_seekable_into(
         let start = source.seek(SeekFrom::Start(0));
         start.map_err(|cause| ReadError::Io { offset: 0, cause })?;
     }
-    run(source, options, bound, report)
+    let members = Members::new(source, Arc::clone(&options.gate));
+    run(members, options, bound, report).0
 }
 
 fn run<R: Read + Send>(
-    source: R,
+    members: Members<R>,
     options: Options<'_>,
     bound: Bound,
     report: &mut Report,
-) -> Result<(), ReadError> {
+) -> (Result<(), ReadError>, Members<R>) {
     let passphrase = options.passphrase.clone();
-    let members = Members::new(source, Arc::clone(&options.gate));
     let supply = Supply::new(members, &passphrase);
-    std::thread::scope(|scope| {
+    let outcome = std::thread::scope(|scope| {
         let mut reader = Reader::new(&supply, options, bound)?;
         // The first file is all that a list wants: nothing is read ahead.
         let started = if matches!(reader.options.goal, Goal::List) {
@@ -213,7 +221,8 @@ fn run<R: Read + Send>(
         }
         *report = reader.report;
         outcome
-    })
+    });
+    (outcome, supply.into_members())
 }
 
 /// What is known of the manifest before the archive is read.
@@ -415,9 +424,13 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             None => match self.read_on()? {
                 Some(name) => name,
                 None => {
-                    // Of what was read all the same, `bind` says it.
+                    // Of what was read all the same, `bind` says it; a list
+                    // may have asked for no more.
+                    let is_all = self.options.only_wanted
+                        && matches!(self.options.goal, Goal::List);
                     if let Some(place) = self.place.take()
                         && !self.options.keep_going
+                        && !is_all
                     {
                         place.finish()?;
                     }
@@ -690,8 +703,10 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             let name = shown(path.as_bytes());
             return Err(ReadError::NotFound { name });
         }
-        let (nothing, omissions) =
-            complete::missing(&self.report.qubes, &self.report.files);
+        let (nothing, omissions) = match self.options.only_wanted {
+            true => Default::default(),
+            false => complete::missing(&self.report.qubes, &self.report.files),
+        };
         self.report.omissions.extend(omissions);
         if !nothing.is_empty() {
             let error = ReadError::Missing { qubes: nothing };
@@ -711,7 +726,9 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         let promised = self.header.as_ref().and_then(|header| header.promise());
         match (promised, &self.manifest) {
             (Some(id), Some(manifest)) => {
-                let lost = |name: &[u8]| self.is_lost(name);
+                let lost = |name: &[u8]| {
+                    self.is_lost(name) || !self.is_asked_for(name)
+                };
                 let of = manifest.entries().len();
                 let read = manifest.compare_but(&self.seen, lost)?;
                 self.report.binding = if read == of {
@@ -724,6 +741,20 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             (Some(_), None) => Err(ManifestError::Missing.into()),
             (None, _) => Ok(Event::Good),
         }
+    }
+
+    /// Whether the source had to give a member.
+    fn is_asked_for(&self, name: &[u8]) -> bool {
+        let Goal::Restore { wanted, .. } = &self.options.goal else {
+            return true;
+        };
+        let file = match chunk::Member::parse(name) {
+            Ok(chunk::Member::Chunk(chunk)) if self.options.only_wanted => {
+                chunk.file().to_vec()
+            }
+            _ => return true,
+        };
+        file == STORE_NAME || wanted.iter().any(|w| w.as_bytes() == file)
     }
 
     /// Whether a member is of a file that was lost.
