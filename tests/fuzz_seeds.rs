@@ -81,6 +81,11 @@ fn kernel_log() {
 }
 
 #[test]
+fn qfile() {
+    replay("qfile");
+}
+
+#[test]
 fn session() {
     replay("session");
 }

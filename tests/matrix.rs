@@ -511,6 +511,8 @@ fn more_than_8_gib_as_holes_in_every_dialect() {
         let mut huge = Huge(0);
         cat_to(&archive, "vm5/private.img", &mut huge).unwrap();
         assert_eq!(huge.0, HUGE, "{case}");
+        case.clear(&to);
+        case.check_qfile(&restored, &found, "huge");
     }
 }
 

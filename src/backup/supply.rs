@@ -369,3 +369,118 @@ impl Item {
         if good { Verdict::Good } else { Verdict::Bad }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+mod tests {
+    use std::ops::ControlFlow::Break;
+
+    use crate::format::qfile::{Encoder, Entry, Kind, Limits, Time};
+    use crate::format::tar::{outer_header, padding};
+    use crate::fsm::members::Announces;
+
+    use super::*;
+
+    const MEMBERS: [(&[u8], &[u8]); 4] = [
+        (b"backup-header", b"version=3"),
+        (b"backup-header.hmac", b"(stdin)= 0"),
+        (b"qubes.xml.000", b"<xml/>"),
+        (b"qubes.xml.000.hmac", b"(stdin)= 1"),
+    ];
+
+    fn tar() -> Vec<u8> {
+        let mut archive = Vec::new();
+        for (name, data) in MEMBERS {
+            let header = outer_header(name, data.len() as u64, 0).unwrap();
+            archive.extend(header);
+            archive.extend(data);
+            archive.resize(archive.len() + padding(data.len() as u64), 0);
+        }
+        archive.resize(archive.len() + 1024, 0);
+        archive
+    }
+
+    fn qfile() -> Vec<u8> {
+        let (mut encoder, mut stream) = (Encoder::default(), Vec::new());
+        for (name, data) in MEMBERS {
+            let entry = Entry {
+                name: name.to_vec(),
+                kind: Kind::File,
+                mode: 0o600,
+                size: data.len() as u64,
+                accessed: Time::default(),
+                modified: Time::default(),
+            };
+            encoder.entry(&entry, &mut stream).unwrap();
+            stream.extend(data);
+            encoder.data(data).unwrap();
+        }
+        encoder.end(&mut stream).unwrap();
+        stream
+    }
+
+    fn source(
+        stream: &[u8],
+        is_qfile: bool,
+        announces: Announces,
+    ) -> Source<&[u8]> {
+        let gate = Arc::default();
+        let members = match is_qfile {
+            true => Members::of_qfile(stream, Limits::default(), gate),
+            false => Members::new(stream, gate),
+        };
+        let order = members::Members::new(announces);
+        Source { members, after: None, order, named: 0 }
+    }
+
+    /// A local archive and what a qube sends: members, and a clean end.
+    #[test]
+    fn members_are_given_when_they_are_whole() {
+        for (stream, is_qfile) in [(tar(), false), (qfile(), true)] {
+            let mut source = source(&stream, is_qfile, Announces::After);
+            for chunk in MEMBERS.chunks(2) {
+                let item = source.item(Block::default()).unwrap().unwrap();
+                let [(name, data), (mac, text)] = chunk else { panic!() };
+                assert_eq!((&item.name[..], item.data.start()), (*name, *data));
+                assert_eq!(item.code, Some((mac.to_vec(), text.to_vec())));
+            }
+            assert_eq!(source.named, 4);
+            assert!(source.item(Block::default()).unwrap().is_none());
+            assert_eq!(source.order.effect(), Break(true));
+            // Whoever asks again is told again.
+            assert!(source.item(Block::default()).unwrap().is_none());
+        }
+    }
+
+    /// What was whole before the source died is given.
+    #[test]
+    fn a_source_that_dies_ends_unclean() {
+        for (stream, is_qfile) in [(tar(), false), (qfile(), true)] {
+            let name = MEMBERS[3].0;
+            let at = stream.windows(name.len()).position(|w| w == name);
+            let cut = &stream[..at.unwrap()];
+            let mut source = source(cut, is_qfile, Announces::After);
+            source.item(Block::default()).unwrap().unwrap();
+            let item = source.item(Block::default()).unwrap().unwrap();
+            assert_eq!((item.name.as_slice(), item.code), (MEMBERS[2].0, None));
+            assert!(source.item(Block::default()).is_err());
+            assert_eq!(source.order.effect(), Break(false));
+            assert_eq!(source.named, 3);
+        }
+    }
+
+    /// The machine for the other kind of source refuses to hand on what is
+    /// only announced: taking one for the other cannot go unnoticed.
+    #[test]
+    fn the_machine_of_the_other_kind_gives_nothing() {
+        for (stream, is_qfile) in [(tar(), false), (qfile(), true)] {
+            let mut source = source(&stream, is_qfile, Announces::Before);
+            let error = source.item(Block::default()).err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                "state Asking(Some(Member(0))): event Given is no answer to \
+                 what was asked there"
+            );
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub mod header;
 pub mod hmac_text;
 mod judge;
 pub mod kernel_log;
+pub mod qfile;
 mod recipe;
 pub mod session;
 pub mod tar_inner;
@@ -94,6 +95,12 @@ pub const TARGETS: [Target; 9] = [
         run: kernel_log::run,
         seeds: kernel_log::seeds,
         words: kernel_log::words,
+    },
+    Target {
+        name: "qfile",
+        run: qfile::run,
+        seeds: qfile::seeds,
+        words: qfile::words,
     },
     Target {
         name: "session",
