@@ -67,6 +67,9 @@ fn entry_at(stream: &[u8], name: &str) -> usize {
     at.unwrap() - 32
 }
 
+/// Arguments, the stream, the exit, the code of the reply, a part of the error.
+type Row<'r> = (&'r [&'r str], &'r [u8], i32, u32, &'r str);
+
 #[test]
 fn every_exit_and_every_reply() {
     let scene = Scene::new();
@@ -79,7 +82,7 @@ fn every_exit_and_every_reply() {
         stream
     };
     let behind = [&stream[..], b"x"].concat();
-    let rows: [(&[&str], &[u8], i32, u32, &str); 12] = [
+    let rows: [Row<'_>; 12] = [
         (verify, &stream, 0, 0, ""),
         (verify, &stream[..at + 100], 15, 31_415_926, "the stream ends in"),
         (verify, &stream[..at], 15, 31_415_926, "the stream ends in nothing"),
