@@ -63,6 +63,7 @@ fn vocabulary() -> Vec<Event> {
         Event::File(file(1)),
         Event::File(file(2)),
         Event::Read,
+        Event::Swept,
         Event::Written,
         Event::Synced,
         Event::Same,
@@ -169,6 +170,7 @@ fn has_no_trap<M: Machine>(start: M) {
 fn possible_answers_are_the_vocabulary() {
     let fds = [Fd(0), Fd(1)];
     let mut effects = vec![
+        Effect::Sweep,
         Effect::Create,
         Effect::CompareStat,
         Effect::Rename,
@@ -258,7 +260,7 @@ struct Book {
     durable: bool,
     /// Saves that were durable, of the whole session.
     acknowledged: u8,
-    /// The first failure that is no close's, as the caller must hear it.
+    /// The first failure that is no close's and no sweep's, as the caller must hear it.
     first: Option<Errno>,
 }
 
@@ -271,7 +273,7 @@ impl Book {
     fn answers(&self, effect: Effect) -> Vec<Event> {
         let free = (0..).map(Fd).find(|fd| !self.open.contains(fd)).unwrap();
         let errno = match (effect, self.first) {
-            (Effect::Close(_), _) => OF_CLOSE,
+            (Effect::Close(_) | Effect::Sweep, _) => OF_CLOSE,
             (_, None) => FIRST,
             (_, Some(_)) => LATER,
         };
@@ -295,6 +297,9 @@ impl Book {
         | Effect::Close(fd) = effect
         {
             assert!(self.open.contains(&fd), "{effect:?} of a closed one");
+        }
+        if effect == Effect::Sweep {
+            assert!(protocol.sweep && !self.temp_named, "swept too late");
         }
         if effect == Effect::Create {
             assert!(!self.temp_named, "two temporary files");
@@ -358,7 +363,7 @@ impl Book {
             (_, Event::Changed) => {
                 self.first.get_or_insert(Errno::CHANGED);
             }
-            (Effect::Close(_), Event::Failed(_)) => {}
+            (Effect::Close(_) | Effect::Sweep, Event::Failed(_)) => {}
             (_, Event::Failed(errno)) => {
                 self.first.get_or_insert(errno);
             }
@@ -509,6 +514,7 @@ fn shipped_makes_its_calls_in_the_order_of_the_spec() {
     let (old, new) = (Fd(0), Fd(1));
     let save = |held, temp| {
         [
+            Effect::Sweep,
             Effect::Create,
             Effect::Write(temp),
             Effect::Sync(temp),
@@ -589,6 +595,10 @@ fn machines_begin_with_nothing_done() {
         assert_eq!(acquire.state, lock::State::Opening);
     }
     for save in saves() {
-        assert_eq!(save.state, save::State::Creating);
+        let first = match save.protocol.sweep {
+            true => save::State::Sweeping,
+            false => save::State::Creating,
+        };
+        assert_eq!(save.state, first);
     }
 }

@@ -7,9 +7,14 @@
 //! takes one in it. A set of states that reach each other is therefore a
 //! counterexample exactly if each actor takes a step inside, or cannot take
 //! any in one of its states; a run can then visit all of these again and
-//! again. (Tarjan's components; Lichtenstein and Pnueli 1985 for the rule.)
+//! again. A step of [`UNFAIR`] may never be taken: it is no way out of a cycle,
+//! and no reason against one. (Tarjan's components; Lichtenstein and Pnueli 1985 for the rule.)
 
 use std::collections::VecDeque;
+
+/// The actor of steps that may never come, such as a crash: no fairness is
+/// owed to them.
+pub const UNFAIR: usize = 63;
 
 /// A step: where it leads and who takes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +69,8 @@ impl Graph {
     /// Where a fair run stays for ever among the states that `avoids` marks:
     /// the entry with the smallest number, so with the shortest way to it.
     pub(crate) fn unfair_to(&self, avoids: &[bool]) -> Option<Lasso> {
-        let actors = self.edges.iter().fold(0u64, |set, e| set | bit(e.actor));
+        let all = self.edges.iter().fold(0u64, |set, e| set | bit(e.actor));
+        let actors = all & !bit(UNFAIR as u8);
         let mut best: Option<(u32, Vec<u32>)> = None;
         for component in self.components(avoids) {
             let entry = component.iter().copied().min();
@@ -81,7 +87,8 @@ impl Graph {
     /// Whether a run can stay in `component` for ever without unfairness.
     fn is_fair(&self, component: &[u32], actors: u64) -> bool {
         let inside = sorted(component);
-        let dead = |s: &u32| self.of(*s).is_empty();
+        let fair = |edge: &Edge| usize::from(edge.actor) != UNFAIR;
+        let dead = |s: &u32| !self.of(*s).iter().any(fair);
         if component.len() == 1 && component.iter().all(dead) {
             return true;
         }
@@ -92,7 +99,7 @@ impl Graph {
             taken |= stays;
             idle |= !can;
         }
-        taken != 0 && (taken | idle) & actors == actors
+        taken & actors != 0 && (taken | idle) & actors == actors
     }
 
     /// Who can take a step in `state`, and whose steps stay inside.

@@ -91,10 +91,18 @@ impl Sessions {
             && (1..=SAVES).contains(&usize::from(saves))
             && (saves == 1 || keeps);
         if fits {
+            // Where nobody crashes there is nothing to sweep.
+            let protocol = Protocol { sweep: false, ..protocol };
             Ok(Self { protocol, writers, readers, saves })
         } else {
             Err(NoRoom { writers, readers, saves })
         }
+    }
+
+    /// The error for more than there is room for.
+    pub(super) fn no_room(&self) -> NoRoom {
+        let Self { writers, readers, saves, .. } = *self;
+        NoRoom { writers, readers, saves }
     }
 
     /// How many processes there are.
@@ -175,7 +183,7 @@ impl Sessions {
     }
 
     //= spec/lock.md#s1-no-stale-read
-    fn no_stale_read(&self, world: &World) -> bool {
+    pub(super) fn no_stale_read(&self, world: &World) -> bool {
         let (_, file) = world.disk.store();
         (0..self.processes()).all(|process| {
             !self.session(world, process).has_current_view()
@@ -184,7 +192,7 @@ impl Sessions {
     }
 
     //= spec/lock.md#s2-one-holder
-    fn one_holder(&self, world: &World) -> bool {
+    pub(super) fn one_holder(&self, world: &World) -> bool {
         let (store, _) = world.disk.store();
         let locked = match self.protocol.target {
             Target::Store => Some(store),
@@ -210,12 +218,12 @@ impl Sessions {
     }
 
     //= spec/lock.md#s3-never-torn
-    fn never_torn(&self, world: &World) -> bool {
+    pub(super) fn never_torn(&self, world: &World) -> bool {
         world.disk.store().1.whole
     }
 
     //= spec/lock.md#s5-nothing-is-left
-    fn nothing_left(&self, world: &World) -> bool {
+    pub(super) fn nothing_left(&self, world: &World) -> bool {
         (0..self.processes()).all(|process| {
             let done = matches!(world.sessions[process].part, Part::Done(_));
             !done || world.disk.is_clean(process)
@@ -241,7 +249,7 @@ impl Sessions {
         self.finished(world) && file.content == all
     }
 
-    fn somebody_waits(&self, world: &World) -> bool {
+    pub(super) fn somebody_waits(&self, world: &World) -> bool {
         (0..self.processes()).any(|p| self.blocked(world, p).is_some())
     }
 

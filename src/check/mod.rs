@@ -12,11 +12,13 @@ pub mod interleave;
 pub mod liveness;
 pub mod lock;
 pub mod page;
+pub mod mutants;
 pub mod phases;
 pub mod plan;
 pub mod replay;
 pub mod report;
 pub mod trace;
+pub mod trouble;
 
 pub use explore::Coverage;
 
@@ -97,8 +99,9 @@ pub trait Model: Sized {
     /// What should be so.
     fn properties(&self) -> Vec<Property<Self>>;
 
-    /// Who takes `step`, below 64: liveness assumes that no actor waits for
-    /// ever while it could go on (weak fairness). By default all are one.
+    /// Who takes `step`, below 63: liveness assumes that no actor waits for
+    /// ever while it could go on (weak fairness). By default all are one; a
+    /// step that may never come is [`UNFAIR`](liveness::UNFAIR).
     fn actor(&self, _step: &Self::Step) -> usize {
         0
     }

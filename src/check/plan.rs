@@ -15,6 +15,7 @@ use super::explore::{
 use super::golden::Golden;
 use super::interleave::{self, Bounds, Interleaved, interleave};
 use super::lock::{Call, S1, S1_STALE, S2, Sessions};
+use super::mutants;
 use super::phases::rows as phase_rows;
 use super::phases::rows::Schedule;
 use super::phases::words::{self, Words};
@@ -22,10 +23,12 @@ use super::phases::{ENDS, Phase, World};
 use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
+use super::trouble::{self, Troubled};
 use super::{Coverage, Kind, Model};
 use crate::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
 };
+use crate::sim::disk::SAVES;
 
 /// One thing to check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +37,10 @@ pub enum Task {
     Explore(Sessions),
     /// The store's model under loom, in a process of its own.
     Loom(Sessions, Option<usize>),
+    /// The store's model with crashes and failing calls, in the explorer.
+    Trouble(Troubled),
+    /// The row of this number of [`mutants`](super::mutants).
+    Mutant(usize),
     /// Runs of the explorer, made again with real processes.
     Kernel(Sessions),
     /// The model whose counts other checkers know.
@@ -48,7 +55,11 @@ impl Task {
     /// The model, as the command line names it.
     pub fn model(&self) -> &'static str {
         match self {
-            Self::Explore(_) | Self::Loom(..) | Self::Kernel(_) => LOCK,
+            Self::Explore(_)
+            | Self::Trouble(_)
+            | Self::Loom(..)
+            | Self::Kernel(_) => LOCK,
+            Self::Mutant(number) => mutants::model(*number),
             Self::Golden(_) => GOLDEN,
             Self::Phase(phase) => phase.model,
             Self::Schedules(_) => phase_rows::CANCEL,
@@ -59,6 +70,12 @@ impl Task {
     pub fn title(&self) -> String {
         match self {
             Self::Explore(model) => store_title(model, "explore"),
+            Self::Trouble(model) => {
+                let bounds = trouble_bounds(model);
+                let name = model.sessions.protocol.name;
+                format!("{LOCK} {name} {bounds} explore")
+            }
+            Self::Mutant(number) => mutants::title(*number),
             Self::Loom(model, None) => store_title(model, "loom"),
             Self::Loom(model, Some(n)) => {
                 store_title(model, &format!("loom, at most {n} preemptions"))
@@ -135,6 +152,11 @@ pub fn default_tasks() -> Vec<Task> {
     explore(SHIPPED, 2, 2, 1);
     explore(SHIPPED, 2, 0, 3);
     explore(LOCK_FILE, 3, 0, 1);
+    let small = [((2, 0, 1), 1, 0), ((2, 0, 1), 0, 1), ((2, 0, 1), 1, 1)];
+    for (bounds, crashes, faults) in small {
+        let model = Troubled::new(SHIPPED, bounds, crashes, faults).ok();
+        tasks.extend(model.map(Task::Trouble));
+    }
     let loom = [
         (HISTORY_2013, 2, 0, None),
         (SHIPPED, 2, 0, None),
@@ -166,6 +188,37 @@ pub fn default_tasks() -> Vec<Task> {
     tasks
 }
 
+/// Writers, readers, saves; crashes; faults.
+pub type Trouble = ((usize, usize, u8), u8, u8);
+
+/// The sizes at which crashes, faults or both are looked at.
+pub fn troubles(crash: bool, faults: bool) -> Vec<Trouble> {
+    [(1, 0, 1), (2, 0, 1), (1, 0, 2), (2, 1, 1), (3, 0, 1)]
+        .into_iter()
+        .flat_map(|bounds| troubles_of(bounds, crash, faults))
+        .collect()
+}
+
+/// Few processes have room for two crashes, or for two faults.
+pub fn troubles_of(
+    bounds: (usize, usize, u8),
+    crash: bool,
+    faults: bool,
+) -> Vec<Trouble> {
+    let (writers, readers, saves) = bounds;
+    let few = writers.saturating_add(readers) <= 2;
+    let two = few && usize::from(saves) < SAVES - 1;
+    match (crash, faults) {
+        (true, false) if two => vec![(bounds, 2, 0)],
+        (true, false) => vec![(bounds, 1, 0)],
+        (false, true) if few => vec![(bounds, 0, 2)],
+        (false, true) => vec![(bounds, 0, 1)],
+        (true, true) if two => vec![(bounds, 1, 2), (bounds, 2, 1)],
+        (true, true) => vec![(bounds, 1, 1)],
+        (false, false) => vec![(bounds, 0, 0)],
+    }
+}
+
 /// Which properties a model is known to violate. All others must hold.
 ///
 /// Who never compares after the lock loses updates as soon as two write, and
@@ -191,6 +244,8 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             };
             rows(base, &report, violated(&model), false, trace)
         }
+        Task::Trouble(model) => trouble_rows(&model, means),
+        Task::Mutant(number) => mutants::run(number, means),
         Task::Loom(model, preemptions) => {
             vec![loom_row(&model, preemptions, means)]
         }
@@ -221,6 +276,40 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
         },
         Task::Schedules(number) => scheduled(number, means),
     }
+}
+
+/// The store's model with crashes and faults: what is violated without them
+/// is violated with them.
+fn trouble_rows(model: &Troubled, means: &Means) -> Vec<Row> {
+    let mut watch = means.watch;
+    let report = explore_watched(model, means.limits, &mut watch);
+    let base = trouble_row(model);
+    let trace = |run: &Trace<Troubled>, property: &str| {
+        Some(trouble::words::lines(model, run, property))
+    };
+    rows(base, &report, violated(&model.sessions), false, trace)
+}
+
+/// The row that stands for a model with crashes, before it was run.
+pub(super) fn trouble_row(model: &Troubled) -> Row {
+    let bounds = trouble_bounds(model);
+    Row { bounds, ..store_row(&model.sessions, "explore") }
+}
+
+/// Who uses the store, and what happens to them.
+fn trouble_bounds(model: &Troubled) -> String {
+    let faults = match model.faults {
+        0 => String::new(),
+        1 => ", fault".to_owned(),
+        n => format!(", {n} faults"),
+    };
+    let crashes = match model.crashes {
+        1 => ", crash".to_owned(),
+        0 => String::new(),
+        n => format!(", {n} crashes"),
+    };
+    let who = store_bounds(&model.sessions);
+    format!("{who}{crashes}{faults}")
 }
 
 /// The world of a phase; of a mutant only what is expected, or should be.

@@ -188,6 +188,8 @@ pub fn serve(
         0 => Role::Reader,
         saves => Role::Writer { saves },
     };
+    // As in `Sessions::new`: nobody crashes here.
+    let protocol = Protocol { sweep: false, ..protocol };
     let mut session = Session::new(protocol, role);
     let mut say = |text: &str| {
         writeln!(output, "{text}")
@@ -352,6 +354,7 @@ fn kind(event: Event) -> String {
         Event::Failed(errno) => format!("failed {errno}"),
         Event::Locked
         | Event::Read
+        | Event::Swept
         | Event::Written
         | Event::Synced
         | Event::Same

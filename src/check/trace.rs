@@ -183,7 +183,11 @@ fn note(world: &World, call: Call) -> Option<String> {
 }
 
 /// What the last state of a run has lost.
-fn loss(model: &Sessions, world: &World, property: &str) -> Option<String> {
+pub(super) fn loss(
+    model: &Sessions,
+    world: &World,
+    property: &str,
+) -> Option<String> {
     let (store, file) = world.disk.store();
     let of = |process: usize| format!("P{}", process + 1);
     let processes = 0..model.processes();

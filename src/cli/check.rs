@@ -17,10 +17,12 @@ use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
 use crate::check::page;
+use crate::check::mutants;
 use crate::check::phases::{Phase, World, rows as phase_rows};
 use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
-use crate::fsm::protocol::{NAMED, Protocol, SHIPPED};
+use crate::check::trouble::Troubled;
+use crate::fsm::protocol::{LOCK_FILE, NAMED, Protocol, SHIPPED};
 use crate::fsm::session::{Role, Session};
 use crate::fsm::table::{Table, walk};
 
@@ -40,12 +42,18 @@ pub(super) struct CheckArguments {
     /// How often each writer saves.
     #[arg(long, value_name = "N")]
     saves: Option<u8>,
-    /// Crash anywhere; not in this version.
-    #[arg(long, hide = true)]
+    /// Let processes die and the power fail, at any step of the store.
+    #[arg(long, conflicts_with_all = ["engine", "preemptions", "replay"])]
     crash: bool,
-    /// Let calls fail; not in this version.
-    #[arg(long, hide = true)]
+    /// Let calls fail, any of the store.
+    #[arg(long, conflicts_with_all = ["engine", "preemptions", "replay"])]
     faults: bool,
+    /// Do everything wrong that can be done wrong, and see each found.
+    #[arg(long, conflicts_with_all = [
+        "protocol", "writers", "readers", "saves", "crash", "faults",
+        "engine", "preemptions", "replay",
+    ])]
+    mutants: bool,
     /// What runs the model.
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -136,16 +144,6 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     if arguments.list {
         return exit::print(list().as_bytes()).map(|()| 0);
-    }
-    for (flag, given) in
-        [("--crash", arguments.crash), ("--faults", arguments.faults)]
-    {
-        if given {
-            return Err(Failure::unsupported(
-                flag,
-                "not in this version; wanted a model without it",
-            ));
-        }
     }
     let format = if arguments.json { Format::Json } else { arguments.format };
     if let Format::Dot | Format::Mermaid = format {
@@ -239,7 +237,14 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         arguments.models.is_empty()
             || arguments.models.iter().any(|model| model == name)
     };
+    if arguments.mutants {
+        let rows = 0..mutants::all().len();
+        let rows = rows.filter(|number| named(mutants::model(*number)));
+        return Ok(rows.map(Task::Mutant).collect());
+    }
     let of_store = [
+        ("--crash", arguments.crash),
+        ("--faults", arguments.faults),
         ("--writers", arguments.writers.is_some()),
         ("--readers", arguments.readers.is_some()),
         ("--saves", arguments.saves.is_some()),
@@ -349,6 +354,9 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         None => NAMED.to_vec(),
     };
     let mut tasks = Vec::new();
+    if arguments.crash || arguments.faults {
+        return trouble_tasks(arguments);
+    }
     for protocol in protocols {
         let model = Sessions::new(
             protocol,
@@ -368,6 +376,38 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         }
         if arguments.replay.is_some() {
             tasks.push(Task::Kernel(model));
+        }
+    }
+    Ok(tasks)
+}
+
+/// What is asked for among crashes and faults. Without any number: the sizes
+/// of the list in `plan`; with one: as many crashes and faults as such a size
+/// has there.
+fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
+    let protocols = match &arguments.protocol {
+        Some(name) => vec![protocol(name)?],
+        None => vec![SHIPPED, LOCK_FILE],
+    };
+    let CheckArguments { crash, faults, writers, readers, saves, .. } =
+        *arguments;
+    let sized = writers.or(readers).is_some() || saves.is_some();
+    let mut tasks = Vec::new();
+    for protocol in protocols {
+        let sizes = if sized {
+            let bounds = (
+                writers.unwrap_or(2),
+                readers.unwrap_or(0),
+                saves.unwrap_or(1),
+            );
+            plan::troubles_of(bounds, crash, faults)
+        } else {
+            plan::troubles(crash, faults)
+        };
+        for (bounds, crashes, faults) in sizes {
+            let model = Troubled::new(protocol, bounds, crashes, faults)
+                .map_err(|error| Failure::usage(&error.to_string()))?;
+            tasks.push(Task::Trouble(model));
         }
     }
     Ok(tasks)

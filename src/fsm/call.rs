@@ -60,6 +60,9 @@ pub enum Effect {
     StatName(Name),
     /// `read(fd)` from the start to the end; the driver keeps the content.
     Read(Fd),
+    /// Lock and `unlink` each temporary file that nobody has locked: what
+    /// crashed processes left.
+    Sweep,
     /// `open(temp, O_CREAT | O_EXCL | O_CLOEXEC)`, with mode and group of the
     /// file that it will replace.
     Create,
@@ -92,6 +95,8 @@ pub enum Event {
     File(FileId),
     /// The content is in the driver's hands.
     Read,
+    /// What could be removed of what others left is gone.
+    Swept,
     /// All bytes were taken.
     Written,
     /// The content of the file, or the directory, is durable.
@@ -121,6 +126,12 @@ impl Errno {
     pub const CANCELED: Self = Self(-2);
     /// What was loaded is not what is there any more. Ours.
     pub const CHANGED: Self = Self(-3);
+    /// `EINTR`.
+    pub const INTERRUPTED: Self = Self(4);
+    /// `EACCES`.
+    pub const NO_ACCESS: Self = Self(13);
+    /// `EDQUOT`.
+    pub const QUOTA: Self = Self(122);
     /// `EIO`.
     pub const IO: Self = Self(5);
     /// `EAGAIN`: the lock is held by another.
@@ -145,6 +156,7 @@ impl Effect {
                 vec![Event::File(file), failed]
             }
             Self::Read(_) => vec![Event::Read, failed],
+            Self::Sweep => vec![Event::Swept, failed],
             Self::Write(_) => vec![Event::Written, failed],
             Self::Sync(_) | Self::SyncDirectory => {
                 vec![Event::Synced, failed]
@@ -193,6 +205,7 @@ impl fmt::Display for Effect {
             Self::StatFd(fd) => write!(out, "fstat({})", n(fd)),
             Self::StatName(name) => write!(out, "stat({name})"),
             Self::Read(fd) => write!(out, "read({})", n(fd)),
+            Self::Sweep => write!(out, "unlink(left-over temp-files)"),
             Self::Create => write!(out, "open(temp-file, O_CREAT|O_EXCL)"),
             Self::Write(fd) => write!(out, "write({}, ...)", n(fd)),
             Self::Sync(fd) => write!(out, "fsync({})", n(fd)),
@@ -218,6 +231,7 @@ impl fmt::Display for Event {
             Self::Changed => out.write_str("changed"),
             Self::Failed(errno) => write!(out, "{errno}"),
             Self::Read
+            | Self::Swept
             | Self::Written
             | Self::Synced
             | Self::Renamed
@@ -233,6 +247,9 @@ impl fmt::Display for Errno {
             Self::DEADLINE => out.write_str("the time to wait is over"),
             Self::CANCELED => out.write_str("canceled"),
             Self::CHANGED => out.write_str("changed by somebody else"),
+            Self::INTERRUPTED => out.write_str("EINTR"),
+            Self::NO_ACCESS => out.write_str("EACCES"),
+            Self::QUOTA => out.write_str("EDQUOT"),
             Self::IO => out.write_str("EIO"),
             Self::AGAIN => out.write_str("EAGAIN"),
             Self::NO_ENTRY => out.write_str("ENOENT"),

@@ -16,6 +16,8 @@ pub struct Protocol {
     pub keep: Keep,
     /// Whether a save refuses when the store is not the one that was loaded.
     pub verify: bool,
+    /// Whether a save begins by removing what crashed processes left.
+    pub sweep: bool,
 }
 
 /// Which file carries the lock.
@@ -57,6 +59,7 @@ pub const HISTORY_2013: Protocol = Protocol {
     compare: Compare::Never,
     keep: Keep::Nothing,
     verify: false,
+    sweep: false,
 };
 
 /// The fix: compare after the lock. Source: core-admin 247cff33.
@@ -66,6 +69,7 @@ pub const HISTORY_2014: Protocol = Protocol {
     compare: Compare::AfterLock,
     keep: Keep::Nothing,
     verify: false,
+    sweep: false,
 };
 
 /// The rewrite: the comparison stands before the lock again, and a save keeps
@@ -77,6 +81,7 @@ pub const HISTORY_2016: Protocol = Protocol {
     compare: Compare::BeforeLock,
     keep: Keep::Unlocked,
     verify: false,
+    sweep: false,
 };
 
 /// Ours. Source: `spec/lock.md`.
@@ -89,6 +94,8 @@ pub const SHIPPED: Protocol = Protocol {
     keep: Keep::Locked,
     //= spec/lock.md#refuse-what-was-not-loaded
     verify: true,
+    //= spec/lock.md#leftovers-are-swept
+    sweep: true,
 };
 
 /// The simpler way, for programs that agree on it: it does not exclude those
@@ -99,6 +106,7 @@ pub const LOCK_FILE: Protocol = Protocol {
     compare: Compare::Never,
     keep: Keep::Nothing,
     verify: false,
+    sweep: true,
 };
 
 /// All of them, history first.

@@ -24,6 +24,8 @@ pub struct Save {
 /// What we wait for. `temp` is the descriptor of the new file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum State {
+    /// What crashed processes left is being removed.
+    Sweeping,
     /// The temporary file is being created.
     Creating,
     /// Its content is being written.
@@ -68,7 +70,9 @@ pub enum Outcome {
 impl Save {
     /// Starts from the descriptor that carries the lock.
     pub fn new(protocol: Protocol, held: Fd) -> Self {
-        Self { protocol, held, state: State::Creating }
+        let state =
+            if protocol.sweep { State::Sweeping } else { State::Creating };
+        Self { protocol, held, state }
     }
 
     /// The old file's descriptor is closed at the end of a save only where it
@@ -102,7 +106,8 @@ impl State {
             | Self::ComparingContent(_)
             | Self::Renaming(_)
             | Self::Unlinking(..) => true,
-            Self::Creating
+            Self::Sweeping
+            | Self::Creating
             | Self::SyncingDirectory(_)
             | Self::ClosingOld(..)
             | Self::Discarding(..)
@@ -117,7 +122,8 @@ impl State {
             Self::SyncingDirectory(temp) | Self::ClosingOld(temp, _) => {
                 Some(temp)
             }
-            Self::Creating
+            Self::Sweeping
+            | Self::Creating
             | Self::Writing(_)
             | Self::Syncing(_)
             | Self::LockingTemp(_)
@@ -137,6 +143,7 @@ impl Machine for Save {
 
     fn effect(self) -> ControlFlow<Outcome, Effect> {
         Continue(match self.state {
+            State::Sweeping => Effect::Sweep,
             State::Creating => Effect::Create,
             State::Writing(temp) => Effect::Write(temp),
             State::Syncing(temp) => Effect::Sync(temp),
@@ -157,6 +164,11 @@ impl Machine for Save {
     /// Every transition there is; the last arm refuses the rest.
     fn step(self, event: Event) -> Result<Self, Unexpected> {
         let state = match (self.state, event) {
+            // What cannot be removed harms nobody: names are unique.
+            //= spec/lock.md#leftovers-are-swept
+            (State::Sweeping, Event::Swept | Event::Failed(_)) => {
+                State::Creating
+            }
             (State::Creating, Event::Opened(temp)) => State::Writing(temp),
             (State::Creating, Event::Failed(errno)) => {
                 State::Ended(Outcome::Refused(self.held, errno))
@@ -232,6 +244,7 @@ impl Machine for Save {
 
     fn label(self) -> String {
         match self.state {
+            State::Sweeping => "sweeping",
             State::Creating => "creating",
             State::Writing(_) => "writing",
             State::Syncing(_) => "syncing",

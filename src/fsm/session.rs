@@ -163,8 +163,13 @@ impl Session {
     fn loaded(self, held: Fd) -> Part {
         match self.role {
             Role::Reader => Part::Releasing(held, None),
-            Role::Writer { .. } => Part::Saving(held, save::State::Creating),
+            Role::Writer { .. } => self.begin(held),
         }
+    }
+
+    /// A save from its beginning.
+    fn begin(self, held: Fd) -> Part {
+        Part::Saving(held, save::Save::new(self.protocol, held).state)
     }
 
     /// The session after a save went on.
@@ -177,9 +182,7 @@ impl Session {
             Role::Writer { saves } => saved < saves,
         };
         match outcome {
-            Outcome::Saved(Some(fd)) if more => {
-                Part::Saving(fd, save::State::Creating)
-            }
+            Outcome::Saved(Some(fd)) if more => self.begin(fd),
             Outcome::Saved(Some(fd)) => Part::Releasing(fd, None),
             Outcome::Saved(None) => Part::Done(None),
             Outcome::NotDurable(Some(fd), errno)

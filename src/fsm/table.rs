@@ -184,6 +184,7 @@ fn verb(effect: Effect) -> String {
         Effect::StatFd(_) => "fstat".to_owned(),
         Effect::StatName(name) => format!("stat {name}"),
         Effect::Read(_) => "read".to_owned(),
+        Effect::Sweep => "sweep".to_owned(),
         Effect::Create => "create".to_owned(),
         Effect::Write(_) => "write".to_owned(),
         Effect::Sync(_) => "fsync".to_owned(),
@@ -204,6 +205,7 @@ fn answer(event: Event) -> String {
         Event::Failed(_) => "failed".to_owned(),
         Event::Locked
         | Event::Read
+        | Event::Swept
         | Event::Written
         | Event::Synced
         | Event::Same

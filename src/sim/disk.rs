@@ -34,7 +34,7 @@ pub enum Answer {
 }
 
 /// The content of a file: which updates it holds, one bit each.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Updates(pub u16);
 
 impl Updates {
@@ -42,6 +42,13 @@ impl Updates {
     pub fn one(process: usize, save: u8) -> Self {
         let bit = process * SAVES + usize::from(save);
         Self(1u16.checked_shl(bit as u32).unwrap_or(0))
+    }
+
+    /// Whose updates there are.
+    pub fn processes(self) -> impl Iterator<Item = usize> {
+        (0..PROCESSES).filter(move |&process| {
+            (0..SAVES as u8).any(|save| self.has(Self::one(process, save)))
+        })
     }
 
     /// All updates of both.
@@ -106,6 +113,8 @@ pub struct Disk {
     lock_file: u8,
     /// The clock that stamps files.
     now: u8,
+    /// Files with a temporary name whose maker is gone, one bit each.
+    leftover: u8,
 }
 
 /// The three kinds of lock that Linux has for whole files.
@@ -128,6 +137,7 @@ impl Disk {
             store: 0,
             lock_file: NO_INODE,
             now: 0,
+            leftover: 0,
         };
         disk.inodes[0].whole = true;
         disk
@@ -170,6 +180,7 @@ impl Disk {
                 self.lookup(process, name).map(|i| Event::File(file_id(i))),
             ),
             Effect::Read(fd) => self.read(process, fd),
+            Effect::Sweep => self.sweep(),
             Effect::Create => self.create(process),
             Effect::Write(fd) => self.write(process, fd),
             // What is not synced may be lost in a crash; there is none here.
@@ -198,6 +209,7 @@ impl Disk {
             | Effect::StatFd(_)
             | Effect::StatName(_)
             | Effect::Read(_)
+            | Effect::Sweep
             | Effect::Create
             | Effect::Write(_)
             | Effect::Sync(_)
@@ -284,6 +296,161 @@ impl Disk {
         Some((number, *self.inodes.get(usize::from(number))?))
     }
 
+    /// How many temporary files are there whose makers are gone.
+    pub fn leftovers(&self) -> u8 {
+        self.leftover.count_ones() as u8
+    }
+
+    /// How many temporary names there are, of living makers too.
+    pub fn temp_names(&self) -> u8 {
+        let temps = self.processes.iter().filter_map(|p| p.temp);
+        temps.fold(self.leftover, |all, i| all | bit(i)).count_ones() as u8
+    }
+
+    /// A file by its number.
+    pub fn inode(&self, inode: u8) -> Inode {
+        self.inodes.get(usize::from(inode)).copied().unwrap_or_default()
+    }
+
+    /// Ends `process` as a signal does: descriptors and their locks go, its
+    /// temporary file stays.
+    pub fn kill(&mut self, process: usize) {
+        for fd in (0..DESCRIPTORS as u8).map(Fd) {
+            self.close(process, fd);
+        }
+        self.abandon(process);
+    }
+
+    /// For a mutant: opens the store to write it in place; it is empty then.
+    pub fn open_in_place(&mut self, process: usize) -> Event {
+        let inode = self.store;
+        event(self.put(process, Handle::of(inode)).map(|fd| {
+            self.inodes[usize::from(inode)].whole = false;
+            Event::Opened(fd)
+        }))
+    }
+
+    /// For a mutant: an update that needed no rename is made.
+    pub fn saved_in_place(&mut self, process: usize) -> Event {
+        let owner = &mut self.processes[process];
+        owner.memory = owner.memory.with(Updates::one(process, owner.saves));
+        owner.saves = owner.saves.saturating_add(1);
+        Event::Renamed
+    }
+
+    /// For a mutant: `fd` has no lock any more.
+    pub fn unlock(&mut self, process: usize, fd: Fd) {
+        if let Some(slot) = self.processes.get_mut(process)
+            && let Some(Some(handle)) = slot.handles.get_mut(usize::from(fd.0))
+        {
+            handle.ofd = None;
+        }
+    }
+
+    /// Another thread of `process` has opened and closed the store: its POSIX
+    /// lock on it is gone. Whether there was one.
+    pub fn close_elsewhere(&mut self, process: usize) -> bool {
+        let file = &mut self.inodes[usize::from(self.store)];
+        file.posix[process].take().is_some()
+    }
+
+    /// For a mutant: what `process` had loaded in the beginning it takes for
+    /// what the store holds now.
+    pub fn remember(&mut self, process: usize) -> Event {
+        let (inode, file) = self.store();
+        let owner = &mut self.processes[process];
+        owner.memory = Updates::default();
+        owner.loaded = (inode + 1, file.mtime);
+        Event::Read
+    }
+
+    /// For a mutant: makes the lock file, if there is none.
+    pub fn make_lock_file(&mut self) {
+        let free = (0..INODES as u8).find(|&inode| self.is_free(inode));
+        if let (NO_INODE, Some(inode)) = (self.lock_file, free) {
+            self.lock_file = inode;
+            self.inodes[usize::from(inode)].whole = true;
+        }
+    }
+
+    /// For a mutant: the lock file has no name any more.
+    pub fn unlink_lock_file(&mut self) {
+        let inode = core::mem::replace(&mut self.lock_file, NO_INODE);
+        if inode != NO_INODE {
+            self.forget(inode);
+        }
+    }
+
+    /// For a mutant: all temporary names are one, and it leads nowhere now.
+    pub fn unlink_temps(&mut self) {
+        for inode in 0..INODES as u8 {
+            self.leftover &= !bit(inode);
+            for owner in &mut self.processes {
+                owner.temp = owner.temp.filter(|temp| *temp != inode);
+            }
+            self.forget(inode);
+        }
+    }
+
+    /// What a power cut leaves, seen after the reboot: `store`, and so many
+    /// temporary files. Who had made updates has made them.
+    pub fn rebooted(&self, store: Option<Updates>, leftovers: u8) -> Self {
+        let mut disk = match self.lock_file() {
+            None => Self::new(),
+            Some(_) => Self::with_lock_file(),
+        };
+        let first = if disk.lock_file().is_some() { 2 } else { 1 };
+        for inode in (first..INODES as u8).take(usize::from(leftovers)) {
+            disk.leftover |= bit(inode);
+        }
+        let file = &mut disk.inodes[0];
+        file.whole = store.is_some();
+        file.content = store.unwrap_or_default();
+        disk.now = self.now;
+        for (new, old) in disk.processes.iter_mut().zip(&self.processes) {
+            new.saves = old.saves;
+        }
+        disk
+    }
+
+    /// What `effect` does to the disk although it fails.
+    pub fn fail(&mut self, process: usize, effect: Effect) {
+        match effect {
+            // Linux has closed it all the same, and the driver tries an
+            // unlink once: the name is nobody's from then on.
+            Effect::Close(fd) => {
+                self.close(process, fd);
+            }
+            Effect::Unlink => self.abandon(process),
+            // Some of the bytes may have been taken.
+            Effect::Write(fd) => {
+                if let Ok(handle) = self.handle(process, fd) {
+                    self.inodes[usize::from(handle.inode)].whole = false;
+                }
+            }
+            Effect::Open(..)
+            | Effect::Lock(..)
+            | Effect::TryLock(_)
+            | Effect::StatFd(_)
+            | Effect::StatName(_)
+            | Effect::Read(_)
+            | Effect::Sweep
+            | Effect::Create
+            | Effect::Sync(_)
+            | Effect::CompareStat
+            | Effect::CompareContent(_)
+            | Effect::Rename
+            | Effect::SyncDirectory => {}
+        }
+    }
+
+    /// The temporary name of `process` is a leftover from now on.
+    fn abandon(&mut self, process: usize) {
+        if let Some(inode) = self.processes[process].temp.take() {
+            self.leftover |= bit(inode);
+        }
+    }
+
     /// The file that the lock file's name leads to, where there is one.
     pub fn lock_file(&self) -> Option<u8> {
         (self.lock_file != NO_INODE).then_some(self.lock_file)
@@ -304,6 +471,7 @@ impl Disk {
         let temps = || self.processes.iter().filter_map(|p| p.temp);
         inode == self.store
             || inode == self.lock_file
+            || self.leftover & bit(inode) != 0
             || temps().any(|temp| temp == inode)
     }
 
@@ -331,6 +499,21 @@ impl Disk {
             owner.loaded = (handle.inode + 1, file.mtime);
             Event::Read
         }))
+    }
+
+    /// Removes every temporary name whose file nobody has locked.
+    fn sweep(&mut self) -> Event {
+        for inode in 0..INODES as u8 {
+            if self.is_locked(inode) {
+                continue;
+            }
+            self.leftover &= !bit(inode);
+            for owner in &mut self.processes {
+                owner.temp = owner.temp.filter(|temp| *temp != inode);
+            }
+            self.forget(inode);
+        }
+        Event::Swept
     }
 
     fn create(&mut self, process: usize) -> Event {
@@ -451,6 +634,14 @@ impl Disk {
         Ok(Fd(number as u8))
     }
 
+    /// Whether anybody has a record lock on the file.
+    fn is_locked(&self, inode: u8) -> bool {
+        let mut open = self.open_files();
+        let file = self.inodes.get(usize::from(inode));
+        open.any(|(_, _, held)| held.inode == inode && held.ofd.is_some())
+            || file.is_some_and(|f| f.posix.iter().any(Option::is_some))
+    }
+
     fn is_free(&self, inode: u8) -> bool {
         !self.is_linked(inode)
             && self.open_files().all(|(_, _, handle)| handle.inode != inode)
@@ -527,6 +718,11 @@ impl Handle {
     fn of(inode: u8) -> Self {
         Self { inode, ofd: None, flock: None, shared: 0 }
     }
+}
+
+/// The bit of an inode in a set of them.
+fn bit(inode: u8) -> u8 {
+    1u8.checked_shl(u32::from(inode)).unwrap_or(0)
 }
 
 fn file_id(inode: u8) -> FileId {

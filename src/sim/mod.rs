@@ -3,9 +3,9 @@
 //! Lives here: the semantics of the calls in `fsm::call`, as
 //! `spec/assumptions.md` states them. May not live here: any protocol.
 //!
-//! Not here yet: what a crash leaves of writes that were not synced
-//! (`sim::crash`), and calls that fail (`sim::fault`). Both wrap
-//! [`disk::Disk`]: its [`apply`](disk::Disk::apply) stays the only place that
-//! answers a call.
+//! [`disk`] answers calls. [`crash`] looks on and knows what a power cut may
+//! leave of them; [`fault`] knows which numbers a failing call may give.
 
+pub mod crash;
 pub mod disk;
+pub mod fault;

@@ -226,6 +226,7 @@ fn verb(effect: Effect) -> &'static str {
         Effect::StatFd(_) => "fstat",
         Effect::StatName(_) | Effect::CompareStat => "stat",
         Effect::Read(_) | Effect::CompareContent(_) => "read",
+        Effect::Sweep => "unlink left-over temporary files",
         Effect::Create => "create temporary file",
         Effect::Write(_) => "write temporary file",
         Effect::Sync(_) => "fsync temporary file",

@@ -369,10 +369,12 @@ impl Kernel {
         let temp = self.at(Name::Temp)?;
         fs::renameat(&self.directory, &temp, &self.directory, &self.name)
             .map_err(own)?;
-        let stamp = Stamp::of(&self.stat(Name::Store)?);
+        // The name leads to the new file whatever `stat` says: a failure now
+        // is none of the rename, and the next save refuses.
+        let stamp = self.stat(Name::Store).ok().map(|stat| Stamp::of(&stat));
         let mut inner = self.inner.borrow_mut();
         let digest = Sha256::digest(&inner.content).into();
-        inner.loaded = Some(Loaded { stamp, digest });
+        inner.loaded = stamp.map(|stamp| Loaded { stamp, digest });
         inner.temp = None;
         Ok(Event::Renamed)
     }
@@ -459,6 +461,11 @@ impl Perform for Kernel {
                 self.stat(name).map(|stat| Event::File(file_id(&stat)))
             }
             Effect::Read(fd) => self.read(fd),
+            // What it cannot remove is no failure of the save.
+            Effect::Sweep => {
+                self.sweep();
+                Ok(Event::Swept)
+            }
             Effect::Create => self.create(),
             Effect::Write(fd) => self.write(fd),
             Effect::Sync(fd) => self.with(fd, |file| {

@@ -250,7 +250,6 @@ impl Loaded {
             let locked = Some(Box::new(Locked { kernel, fd }));
             return Err(Failed { error, locked });
         }
-        kernel.sweep();
         kernel.set_content(content);
         let outcome = match run(Save::new(SHIPPED, fd), &kernel) {
             Ok(outcome) => outcome,
