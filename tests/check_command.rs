@@ -103,7 +103,7 @@ fn the_list_names_every_model_and_every_check() {
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 67);
+    assert_eq!(checks.lines().count(), 70);
     assert_eq!(others.lines().count(), 72);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
@@ -260,14 +260,22 @@ fn what_is_not_there_is_refused_in_full() {
             "--readers: restore has no such bound; wanted model lock",
         ),
         (
-            "--crash",
-            14,
-            "--crash: not in this version; wanted a model without it",
+            "restore --crash",
+            2,
+            "--crash: restore has no such bound; wanted model lock",
         ),
         (
-            "--faults",
-            14,
-            "--faults: not in this version; wanted a model without it",
+            "--crash=3 --writers 2",
+            2,
+            "2 writers, 0 readers, 1 saves: the model has room for 1 to 5 \
+             processes and 1 to 3 saves, and only protocols that keep the \
+             lock can save twice",
+        ),
+        (
+            "golden --mutants",
+            2,
+            "--mutants: none of these models has any; wanted lock, or a \
+             phase of backup or restore",
         ),
     ] {
         let (found, out, err) = check(arguments);
@@ -277,6 +285,68 @@ fn what_is_not_there_is_refused_in_full() {
     let (code, out, err) = check("--format xml");
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.contains("invalid value 'xml'"), "{err}");
+}
+
+#[test]
+fn crashes_and_faults_are_looked_at_where_they_are_asked_for() {
+    let (code, rows) = rows("--crash --faults");
+    assert_eq!((code, rows.len()), (0, 13));
+    for row in &rows {
+        assert_eq!(row["coverage"], "exhaustive", "{row}");
+        assert_eq!(row["verdict"], "holds", "{row}");
+    }
+    let bounds = |rows: &[Value], protocol: &str| -> Vec<String> {
+        let rows = rows.iter().filter(|row| row["protocol"] == protocol);
+        rows.map(|row| row["bounds"].as_str().unwrap().to_owned()).collect()
+    };
+    let shipped = [
+        "1w, crash, 2 faults",
+        "1w, 2 crashes, fault",
+        "2w, crash, 2 faults",
+        "2w, 2 crashes, fault",
+        "2w x2, crash, fault",
+        "2w+1r, crash, fault",
+        "3w, crash, fault",
+    ];
+    assert_eq!(bounds(&rows, "shipped"), shipped);
+    // A lock file is not kept by a save, so there is no second one.
+    let once: Vec<_> =
+        shipped.into_iter().filter(|text| !text.contains("x2")).collect();
+    assert_eq!(bounds(&rows, "lock-file"), once);
+    let (code, rows) = self::rows("--crash=2 --protocol shipped --readers 1");
+    assert_eq!(
+        (code, bounds(&rows, "shipped")),
+        (0, vec!["2w+1r, 2 crashes".to_owned()])
+    );
+}
+
+/// A protocol that is broken without crashes is broken with them, in the same
+/// way.
+#[test]
+fn a_crash_of_history_is_told_in_words() {
+    let (code, rows) = rows("--crash --protocol 2016 --writers 2");
+    let found: Vec<_> =
+        rows.iter().map(|row| row["property"].as_str().unwrap()).collect();
+    assert_eq!(
+        (code, found),
+        (0, vec!["S1 no lost update", "S1 no stale read", "S2 one holder"])
+    );
+    assert_eq!(rows[0]["bounds"], "2w, 2 crashes");
+    assert_eq!(rows[0]["steps"], 20);
+}
+
+#[test]
+fn every_mutant_is_found_as_its_row_says() {
+    let (code, rows) = rows("--mutants");
+    assert_eq!(code, 0);
+    assert_eq!(rows.len(), 103);
+    for row in &rows {
+        assert_eq!(row["expected"], true, "{row}");
+        assert_eq!(row["coverage"], "exhaustive", "{row}");
+        assert!(!row["note"].as_str().unwrap().is_empty(), "{row}");
+    }
+    let (code, rows) = self::rows("--mutants members");
+    assert_eq!((code, rows.len()), (0, 7));
 }
 
 #[test]

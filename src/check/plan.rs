@@ -193,7 +193,7 @@ pub type Trouble = ((usize, usize, u8), u8, u8);
 
 /// The sizes at which crashes, faults or both are looked at.
 pub fn troubles(crash: bool, faults: bool) -> Vec<Trouble> {
-    [(1, 0, 1), (2, 0, 1), (1, 0, 2), (2, 1, 1), (3, 0, 1)]
+    [(1, 0, 1), (2, 0, 1), (2, 0, 2), (2, 1, 1), (3, 0, 1)]
         .into_iter()
         .flat_map(|bounds| troubles_of(bounds, crash, faults))
         .collect()

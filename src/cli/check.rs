@@ -42,12 +42,20 @@ pub(super) struct CheckArguments {
     /// How often each writer saves.
     #[arg(long, value_name = "N")]
     saves: Option<u8>,
-    /// Let processes die and the power fail, at any step of the store.
-    #[arg(long, conflicts_with_all = ["engine", "preemptions", "replay"])]
-    crash: bool,
-    /// Let calls fail, any of the store.
-    #[arg(long, conflicts_with_all = ["engine", "preemptions", "replay"])]
-    faults: bool,
+    /// Let processes die and the power fail, at any step of the store; so
+    /// often in a run, or as often as the list has it.
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true,
+        conflicts_with_all = ["engine", "preemptions", "replay"]
+    )]
+    crash: Option<Option<u8>>,
+    /// Let calls of the store fail, any of them; so often in a run, or as
+    /// often as the list has it.
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true,
+        conflicts_with_all = ["engine", "preemptions", "replay"]
+    )]
+    faults: Option<Option<u8>>,
     /// Do everything wrong that can be done wrong, and see each found.
     #[arg(long, conflicts_with_all = [
         "protocol", "writers", "readers", "saves", "crash", "faults",
@@ -240,11 +248,18 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     if arguments.mutants {
         let rows = 0..mutants::all().len();
         let rows = rows.filter(|number| named(mutants::model(*number)));
-        return Ok(rows.map(Task::Mutant).collect());
+        let tasks: Vec<_> = rows.map(Task::Mutant).collect();
+        if tasks.is_empty() {
+            return Err(Failure::usage(
+                "--mutants: none of these models has any; wanted lock, or a \
+                 phase of backup or restore",
+            ));
+        }
+        return Ok(tasks);
     }
     let of_store = [
-        ("--crash", arguments.crash),
-        ("--faults", arguments.faults),
+        ("--crash", arguments.crash.is_some()),
+        ("--faults", arguments.faults.is_some()),
         ("--writers", arguments.writers.is_some()),
         ("--readers", arguments.readers.is_some()),
         ("--saves", arguments.saves.is_some()),
@@ -354,7 +369,7 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         None => NAMED.to_vec(),
     };
     let mut tasks = Vec::new();
-    if arguments.crash || arguments.faults {
+    if arguments.crash.is_some() || arguments.faults.is_some() {
         return trouble_tasks(arguments);
     }
     for protocol in protocols {
@@ -394,6 +409,7 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     let sized = writers.or(readers).is_some() || saves.is_some();
     let mut tasks = Vec::new();
     for protocol in protocols {
+        let (crash, faults) = (crash.is_some(), faults.is_some());
         let sizes = if sized {
             let bounds = (
                 writers.unwrap_or(2),
@@ -405,9 +421,17 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
             plan::troubles(crash, faults)
         };
         for (bounds, crashes, faults) in sizes {
-            let model = Troubled::new(protocol, bounds, crashes, faults)
-                .map_err(|error| Failure::usage(&error.to_string()))?;
-            tasks.push(Task::Trouble(model));
+            let crashes = arguments.crash.flatten().unwrap_or(crashes);
+            let faults = arguments.faults.flatten().unwrap_or(faults);
+            match Troubled::new(protocol, bounds, crashes, faults) {
+                Ok(model) if !tasks.contains(&Task::Trouble(model)) => {
+                    tasks.push(Task::Trouble(model));
+                }
+                // The list is for all protocols; not all can save twice.
+                Ok(_) => {}
+                Err(_) if !sized => {}
+                Err(error) => return Err(Failure::usage(&error.to_string())),
+            }
         }
     }
     Ok(tasks)

@@ -56,6 +56,11 @@ impl Updates {
         Self(self.0 | other.0)
     }
 
+    /// The updates that both have.
+    pub fn shared(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether every update of `other` is here.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

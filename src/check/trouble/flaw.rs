@@ -6,6 +6,7 @@
 
 use super::{Step, Struck, Troubled};
 use crate::fsm::call::{Access, Effect, Errno, Event, FileId, Name};
+use crate::fsm::save;
 use crate::fsm::session::Part;
 use crate::sim::disk::{Answer, LockKind};
 
@@ -41,6 +42,8 @@ pub enum Flaw {
     DirectoryUnchecked,
     /// A failed rename is taken for a good one.
     RenameUnchecked,
+    /// The last failure is reported, not the first.
+    LastCause,
     /// POSIX locks, and all are threads of one process.
     PosixThreads,
     /// POSIX locks, and another thread opens and closes the store.
@@ -198,6 +201,20 @@ pub(super) fn failed(model: &Troubled, effect: Effect, errno: Errno) -> Event {
         | (Flaw::DirectoryUnchecked, Effect::SyncDirectory) => Event::Synced,
         (Flaw::RenameUnchecked, Effect::Rename) => Event::Renamed,
         _ => Event::Failed(errno),
+    }
+}
+
+/// A later failure takes the place of the first in what will be reported.
+pub(super) fn reworded(model: &Troubled, part: Part, errno: Errno) -> Part {
+    match (model.flaw, part) {
+        (
+            Flaw::LastCause,
+            Part::Saving(held, save::State::Discarding(fd, _)),
+        ) => Part::Saving(held, save::State::Discarding(fd, errno)),
+        (Flaw::LastCause, Part::Releasing(fd, Some(_))) => {
+            Part::Releasing(fd, Some(errno))
+        }
+        (_, part) => part,
     }
 }
 

@@ -161,6 +161,8 @@ impl Troubled {
         let event = flaw::failed(self, effect, errno);
         let call = Call { process, effect, event };
         self.answer(from, &mut to, call, Event::Failed(errno))?;
+        let state = to.world.sessions.get_mut(process)?;
+        state.part = flaw::reworded(self, state.part, errno);
         Some((Step::Fault(call), to))
     }
 
@@ -228,7 +230,10 @@ impl Troubled {
             Data::Whole(content) => Some(content),
         };
         //= spec/lock.md#s4-nothing-acknowledged-is-gone
-        to.gone = !store.is_some_and(|s| s.has(from.acknowledged));
+        // What was lost before is lost by S1, and not by the cut.
+        let (_, file) = from.world.disk.store();
+        let promised = from.acknowledged.shared(file.content);
+        to.gone = !store.is_some_and(|s| s.has(promised));
         to.world.disk = from.world.disk.rebooted(store, outcome.leftovers);
         for process in 0..self.sessions.processes() {
             let state = from.world.sessions.get(process);
