@@ -41,8 +41,8 @@ ASSUME /\ Writers \cap Readers = {}
        /\ (LockFile => Check = "never" /\ Keep = "nothing")
 
 Init == /\ path = First
-        /\ content = [i \in Files |-> {}]
-        /\ whole = [i \in Files |-> i = First]
+        /\ content = [i \in Inodes |-> {}]
+        /\ whole = [i \in Inodes |-> i = First]
         /\ lock = [i \in Files |-> {}]
         /\ pc = [p \in Procs |-> "open"]
         /\ fd = [p \in Procs |-> None]
@@ -60,8 +60,8 @@ Least(S) == CHOOSE i \in S : \A j \in S : i <= j
 (* Contents after a call that took a name or a descriptor away: L is Live  *)
 (* afterwards.                                                             *)
 Sweep(L) ==
-  /\ content' = [i \in Files |-> IF i \in L THEN content[i] ELSE {}]
-  /\ whole' = [i \in Files |-> i \in L /\ whole[i]]
+  /\ content' = [i \in Inodes |-> IF i \in L THEN content[i] ELSE {}]
+  /\ whole' = [i \in Inodes |-> i \in L /\ whole[i]]
 (* What close does to locks: the caller's lock on that inode is gone.      *)
 Unlocked(p, i) == [j \in Files |-> IF j = i THEN lock[j] \ {p} ELSE lock[j]]
 
@@ -255,8 +255,8 @@ Pcs == {"open", "lock", "statfd", "statname", "reopen", "storeopen", "load",
         "closeold", "release", "done", "refused"}
 TypeOK ==
   /\ path \in Inodes
-  /\ content \in [Files -> SUBSET Updates]
-  /\ whole \in [Files -> BOOLEAN]
+  /\ content \in [Inodes -> SUBSET Updates]
+  /\ whole \in [Inodes -> BOOLEAN]
   /\ lock \in [Files -> SUBSET Procs]
   /\ \A i \in Files : lock[i] \cap Writers # {} => Cardinality(lock[i]) = 1
   /\ pc \in [Procs -> Pcs]

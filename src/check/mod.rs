@@ -3,16 +3,18 @@
 //! Lives here: the [`Model`] contract that code outside can fulfil, the
 //! explorer ([`explore`]), liveness ([`liveness`]), the models of this crate
 //! ([`lock`], [`golden`]) and the other ways to run them: under loom
-//! ([`interleave`]) and on the real kernel ([`replay`]). May not live here:
+//! ([`interleave`]) and on the real kernel ([`replay`]), and beside their specification
+//! ([`compare`]). May not live here:
 //! arguments and colours of the command line.
 
+pub mod compare;
 pub mod explore;
 pub mod golden;
 pub mod interleave;
 pub mod liveness;
 pub mod lock;
-pub mod page;
 pub mod mutants;
+pub mod page;
 pub mod phases;
 pub mod plan;
 pub mod replay;

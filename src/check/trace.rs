@@ -53,12 +53,6 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
         let state = facts(model, &world);
         let step = Some(number + 1);
         lines.push(Line { step, process: acting + 1, text, state });
-        let note_of = |process: usize, text: String| Line {
-            step: None,
-            process: process + 1,
-            text,
-            state: Vec::new(),
-        };
         if let Some(text) = note(&world, call) {
             lines.push(note_of(acting, text));
         }
@@ -72,14 +66,18 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
         }
     }
     if let Some(text) = loss(model, &world, property) {
-        let state = Vec::new();
-        lines.push(Line { step: None, process: acting + 1, text, state });
+        lines.push(note_of(acting, text));
     }
     lines
 }
 
+/// A line that is no step.
+pub(super) fn note_of(process: usize, text: String) -> Line {
+    Line { step: None, process: process + 1, text, state: Vec::new() }
+}
+
 /// What is on the disk, and what each process has.
-fn facts(model: &Sessions, world: &World) -> Vec<String> {
+pub(super) fn facts(model: &Sessions, world: &World) -> Vec<String> {
     let disk = &world.disk;
     let (store, file) = disk.store();
     let content = |whole: bool, content: Updates| match whole {
@@ -93,6 +91,10 @@ fn facts(model: &Sessions, world: &World) -> Vec<String> {
     facts.extend(
         disk.lock_file().map(|it| format!("'qubes.xml.lock' is inode {it}")),
     );
+    match disk.leftovers() {
+        0 => {}
+        left => facts.push(format!("temporary files of the dead: {left}")),
+    }
     for process in 0..model.processes() {
         let of = format!("P{}", process + 1);
         if let Some((number, file)) = disk.temporary(process) {

@@ -12,12 +12,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Talk;
+use super::compare::Wanted;
 use super::exit::{self, Failure};
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
-use crate::check::page;
 use crate::check::mutants;
+use crate::check::page;
 use crate::check::phases::{Phase, World, rows as phase_rows};
 use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
@@ -86,6 +87,15 @@ pub(super) struct CheckArguments {
     /// Make the runs found, or the longest, again with real processes.
     #[arg(long, value_enum)]
     replay: Option<Replay>,
+    /// Compare the graph of one model, state by state and edge by edge, with
+    /// the one that TLC wrote by -dump dot,actionlabels; nothing is checked.
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["json", "out", "replay", "engine",
+                              "preemptions"])]
+    compare_tla: Option<PathBuf>,
+    /// Of several worlds of that model this one, as reports name it.
+    #[arg(long, value_name = "BOUNDS", requires = "compare_tla")]
+    bounds: Option<String>,
     /// Print the models and protocols there are.
     #[arg(long)]
     list: bool,
@@ -157,16 +167,21 @@ pub(super) fn run(
     if let Format::Dot | Format::Mermaid = format {
         return picture(arguments, format).map(|()| 0);
     }
-    let tasks = tasks(arguments)?;
-    end_on_signal(talk)?;
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::io("own program", &error))?;
     let limits = Limits {
         time_max: arguments.time_max.unwrap_or(TIME_MAX),
         states_max: arguments
             .states_max
             .unwrap_or(Limits::default().states_max),
     };
+    if let Some(path) = &arguments.compare_tla {
+        let wanted = specified(arguments)?;
+        end_on_signal(talk)?;
+        return wanted.run(path, limits);
+    }
+    let tasks = tasks(arguments)?;
+    end_on_signal(talk)?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::io("own program", &error))?;
     let shows = stderr().is_terminal() && !talk.quiet;
     let watch = if shows { progress } else { |_| {} };
     let means = Means { limits, program, watch };
@@ -373,13 +388,7 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         return trouble_tasks(arguments);
     }
     for protocol in protocols {
-        let model = Sessions::new(
-            protocol,
-            arguments.writers.unwrap_or(2),
-            arguments.readers.unwrap_or(0),
-            arguments.saves.unwrap_or(1),
-        )
-        .map_err(|error| Failure::usage(&error.to_string()))?;
+        let model = store_model(arguments, protocol)?;
         match arguments.engine {
             Some(Engine::Loom) => {
                 tasks.push(Task::Loom(model, arguments.preemptions));
@@ -435,6 +444,41 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         }
     }
     Ok(tasks)
+}
+
+/// The one model that is compared with its specification.
+fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
+    let [model] = arguments.models.as_slice() else {
+        return Err(Failure::usage(&format!(
+            "--compare-tla: {} models; wanted one: lock, cancel, restore or \
+             verify",
+            arguments.models.len()
+        )));
+    };
+    check_model(model)?;
+    if model != LOCK {
+        let protocol = arguments.protocol.as_deref().unwrap_or(SHIPPED.name);
+        let worlds = phase_worlds(model, Some(protocol))?;
+        return Wanted::of_phases(model, worlds, arguments.bounds.as_deref());
+    }
+    let protocol = match &arguments.protocol {
+        Some(name) => protocol(name)?,
+        None => SHIPPED,
+    };
+    store_model(arguments, protocol).map(Wanted::Store)
+}
+
+fn store_model(
+    arguments: &CheckArguments,
+    protocol: Protocol,
+) -> Result<Sessions, Failure> {
+    Sessions::new(
+        protocol,
+        arguments.writers.unwrap_or(2),
+        arguments.readers.unwrap_or(0),
+        arguments.saves.unwrap_or(1),
+    )
+    .map_err(|error| Failure::usage(&error.to_string()))
 }
 
 fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {

@@ -7,6 +7,7 @@ mod backup;
 mod cancel;
 mod check;
 mod code;
+mod compare;
 mod date;
 mod device;
 mod exit;

@@ -107,6 +107,13 @@ pub struct Process {
     temp: Option<u8>,
 }
 
+impl Process {
+    /// Where its temporary name leads.
+    pub fn temp(&self) -> Option<u8> {
+        self.temp
+    }
+}
+
 /// The disk and the processes that use it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Disk {
@@ -312,7 +319,7 @@ impl Disk {
         temps.fold(self.leftover, |all, i| all | bit(i)).count_ones() as u8
     }
 
-    /// A file by its number.
+    /// A file by its number; what is no file is blank.
     pub fn inode(&self, inode: u8) -> Inode {
         self.inodes.get(usize::from(inode)).copied().unwrap_or_default()
     }

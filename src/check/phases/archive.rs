@@ -118,6 +118,11 @@ impl Numbers {
         self.names[usize::from(number)]
     }
 
+    /// The same, if that number was given.
+    pub fn given(self, number: u16) -> Option<u8> {
+        (number < u16::from(self.given)).then(|| self.name(number))
+    }
+
     fn find(self, name: u8) -> Option<u16> {
         (0..u16::from(self.given)).find(|number| self.name(*number) == name)
     }
@@ -149,21 +154,27 @@ pub struct Decoder {
     fed: Option<Fed>,
 }
 
+/// What a decoder knows of what it was fed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Fed {
+pub struct Fed {
     /// The chunk that it began with.
-    begun: Content,
+    pub begun: Content,
     /// Chunks so far.
-    count: u8,
+    pub count: u8,
     /// The inner end of archive was read.
-    ended: bool,
+    pub ended: bool,
     /// All chunks are of one stream, in order: a checksum would fit.
-    even: bool,
+    pub even: bool,
     /// Something forged is in it.
-    forged: bool,
+    pub forged: bool,
 }
 
 impl Decoder {
+    /// What it was fed, if anything.
+    pub fn fed(self) -> Option<Fed> {
+        self.fed
+    }
+
     /// Whether nothing was fed.
     pub fn is_idle(self) -> bool {
         self.fed.is_none()

@@ -6,7 +6,7 @@
 use super::{S4, S5_SWEPT, S6, Step, Struck, Troubled};
 use crate::check::explore::Trace;
 use crate::check::lock::{NO_FAILURE, S7};
-use crate::check::trace::{Line, loss};
+use crate::check::trace::{Line, facts, loss, note_of};
 use crate::fsm::call::{Effect, Event};
 use crate::sim::crash::{Data, Outcome};
 
@@ -28,6 +28,7 @@ pub fn lines(
             step: Some(number + 1),
             process: actor(step).unwrap_or(0) + 1,
             text: text(step, waited),
+            state: facts(&model.sessions, &state.world),
         });
         if let Some(waits) = waits.get_mut(acting) {
             *waits = false;
@@ -40,14 +41,14 @@ pub fn lines(
             if let (Some(effect), false) = (blocked, *waits) {
                 *waits = true;
                 let text = format!("{effect} ... waits");
-                lines.push(Line { step: None, process: process + 1, text });
+                lines.push(note_of(process, text));
             }
         }
     }
     let last = trace.prefix.iter().chain(&trace.cycle).next_back();
     let end = last.map_or(&trace.initial, |(_, state)| state);
     let mut note = |text| {
-        lines.push(Line { step: None, process: acting + 1, text });
+        lines.push(note_of(acting, text));
     };
     if let Some(text) = lost(model, end, property) {
         note(text);

@@ -1,0 +1,210 @@
+//! The store's model in the words of `spec/Lock.tla`.
+//!
+//! Lives here: which variables its states are, and which actions its steps.
+//! May not live here: either model.
+
+use super::Specified;
+use super::value::Value;
+use crate::check::lock::{Call, Sessions, World};
+use crate::fsm::call::{Errno, Fd};
+use crate::fsm::lock::State as Lock;
+use crate::fsm::protocol::Target;
+use crate::fsm::save::State as Save;
+use crate::fsm::session::{Part, State};
+use crate::sim::disk::{DESCRIPTORS, SAVES, Updates};
+
+/// Processes, and two: `Slots` of the specification.
+fn slots(model: &Sessions) -> usize {
+    model.processes() + 2
+}
+
+impl Specified for Sessions {
+    const MODULE: &'static str = "Lock";
+
+    fn variables(&self, world: &World) -> Vec<(&'static str, Value)> {
+        let disk = &world.disk;
+        let each = |of: &dyn Fn(usize) -> Value| {
+            let all = (0..self.processes()).map(|p| (name(self, p), of(p)));
+            Value::function(all)
+        };
+        let main = |p| main(&world.sessions[p]);
+        let inode = |p, fd| {
+            let handle = disk.opened(p, fd);
+            number(self, handle.map(|handle| handle.inode))
+        };
+        // There are two descriptors: one that the machine does not know of
+        // is shown too.
+        let second = |p: usize| {
+            let all = (0..DESCRIPTORS as u8).map(Fd);
+            let mut others = all.filter(|fd| Some(*fd) != main(p));
+            let open = others.find(|fd| disk.opened(p, *fd).is_some());
+            open.map_or(Value::number(0), |fd| inode(p, fd))
+        };
+        let files = |count, of: &dyn Fn(usize) -> Value| {
+            Value::sequence((1..=count).map(of))
+        };
+        let content = |slot| {
+            let file = disk.inode(place(self, slot));
+            updates(self, file.content)
+        };
+        let whole = |slot| Value::Truth(disk.inode(place(self, slot)).whole);
+        let holders = |slot| {
+            let locks = |p: &usize| {
+                let all = (0..DESCRIPTORS as u8).map(Fd);
+                let mut open = all.filter_map(|fd| disk.opened(*p, fd));
+                open.any(|handle| {
+                    handle.inode == place(self, slot) && handle.ofd.is_some()
+                })
+            };
+            let holders = (0..self.processes()).filter(locks);
+            Value::set(holders.map(|p| name(self, p)))
+        };
+        let lockable =
+            slots(self) + usize::from(self.protocol.target == Target::LockFile);
+        let memory = |p| updates(self, disk.process(p).memory);
+        vec![
+            ("path", number(self, Some(disk.store().0))),
+            ("content", files(slots(self), &content)),
+            ("whole", files(slots(self), &whole)),
+            ("lock", files(lockable, &holders)),
+            ("pc", each(&|p| Value::text(pc(&world.sessions[p])))),
+            (
+                "fd",
+                each(&|p| main(p).map_or(Value::number(0), |fd| inode(p, fd))),
+            ),
+            ("tmp", each(&second)),
+            ("name", each(&|p| number(self, disk.process(p).temp()))),
+            ("base", each(&memory)),
+            ("saved", each(&|p| Value::number(world.sessions[p].saved))),
+        ]
+    }
+
+    fn action(&self, world: &World, call: &Call) -> &'static str {
+        match pc(&world.sessions[call.process]) {
+            "open" => "Open",
+            "lock" => "Lock",
+            "statfd" => "Statfd",
+            "statname" => "Statname",
+            "reopen" => "Reopen",
+            "storeopen" => "Storeopen",
+            "load" => "Load",
+            "storeclose" => "Storeclose",
+            "create" => "Create",
+            "write" => "Write",
+            "sync" => "Sync",
+            "locktmp" => "Locktmp",
+            "closetmp" => "Closetmp",
+            "cmpstat" => "Cmpstat",
+            "cmpread" => "Cmpread",
+            "unlink" => "Unlink",
+            "discard" => "Discard",
+            "rename" => "Rename",
+            "syncdir" => "Syncdir",
+            "closeold" => "Closeold",
+            "release" => "Release",
+            // Nobody moves there.
+            _ => "-",
+        }
+    }
+}
+
+/// Writers w1, w2 and so on, then readers r1, r2.
+fn name(model: &Sessions, process: usize) -> Value {
+    Value::Name(match process.checked_sub(model.writers) {
+        None => format!("w{}", process + 1),
+        Some(reader) => format!("r{}", reader + 1),
+    })
+}
+
+/// The inode of a slot: the lock file is the last of the specification's
+/// files and the second of the disk's.
+fn place(model: &Sessions, slot: usize) -> u8 {
+    let place = match (model.protocol.target, slot) {
+        (Target::Store, _) | (Target::LockFile, 1) => slot - 1,
+        (Target::LockFile, slot) if slot > slots(model) => 1,
+        (Target::LockFile, slot) => slot,
+    };
+    u8::try_from(place).unwrap_or(u8::MAX)
+}
+
+/// The slot of an inode; 0: of none.
+fn number(model: &Sessions, inode: Option<u8>) -> Value {
+    let slot = (1..=slots(model) + 1)
+        .find(|slot| Some(place(model, *slot)) == inode)
+        .unwrap_or(0);
+    Value::number(slot as u32)
+}
+
+fn updates(model: &Sessions, updates: Updates) -> Value {
+    let all = (0..model.processes())
+        .flat_map(|process| (0..SAVES as u8).map(move |save| (process, save)));
+    let held = all
+        .filter(|(process, save)| updates.has(Updates::one(*process, *save)));
+    Value::set(held.map(|(process, save)| {
+        Value::sequence([name(model, process), Value::number(save + 1)])
+    }))
+}
+
+/// The main descriptor, as the machine knows it.
+fn main(state: &State) -> Option<Fd> {
+    match state.part {
+        Part::Acquiring(state) => match state {
+            Lock::Opening | Lock::Failed(_) => None,
+            Lock::Locking(fd)
+            | Lock::StattingFd(fd)
+            | Lock::StattingName(fd, _)
+            | Lock::Reopening(fd)
+            | Lock::Closing(fd, _)
+            | Lock::Held(fd) => Some(fd),
+        },
+        Part::OpeningStore(fd)
+        | Part::Loading(fd, _)
+        | Part::ClosingStore(fd, ..)
+        | Part::Saving(fd, _)
+        | Part::Releasing(fd, _) => Some(fd),
+        Part::Done(_) => None,
+    }
+}
+
+/// The next call. What the specification has no word for is in capitals.
+fn pc(state: &State) -> &'static str {
+    match state.part {
+        Part::Acquiring(state) => match state {
+            Lock::Opening => "open",
+            Lock::Locking(_) => "lock",
+            Lock::StattingFd(_) => "statfd",
+            Lock::StattingName(..) => "statname",
+            Lock::Reopening(_) => "reopen",
+            Lock::Closing(..) | Lock::Failed(_) => "FAILED",
+            Lock::Held(_) => "HELD",
+        },
+        Part::OpeningStore(_) => "storeopen",
+        Part::Loading(..) => "load",
+        Part::ClosingStore(_, _, None) => "storeclose",
+        Part::Saving(_, state) => match state {
+            Save::Sweeping => "SWEEP",
+            Save::Creating => "create",
+            Save::Writing(_) => "write",
+            Save::Syncing(_) => "sync",
+            Save::LockingTemp(_) => "locktmp",
+            Save::ClosingTemp(_) => "closetmp",
+            Save::ComparingStat(_) => "cmpstat",
+            Save::ComparingContent(_) => "cmpread",
+            Save::Renaming(_) => "rename",
+            Save::SyncingDirectory(_) => "syncdir",
+            Save::ClosingOld(_, None) => "closeold",
+            Save::Unlinking(_, Errno::CHANGED) => "unlink",
+            Save::Discarding(_, Errno::CHANGED) => "discard",
+            Save::ClosingOld(_, Some(_))
+            | Save::Unlinking(..)
+            | Save::Discarding(..) => "FAILED",
+            Save::Ended(_) => "ENDED",
+        },
+        Part::Releasing(_, None | Some(Errno::CHANGED)) => "release",
+        Part::Done(None) => "done",
+        Part::Done(Some(Errno::CHANGED)) => "refused",
+        Part::ClosingStore(_, _, Some(_))
+        | Part::Releasing(_, Some(_))
+        | Part::Done(Some(_)) => "FAILED",
+    }
+}
