@@ -249,6 +249,8 @@ fn edge(action: &str, to: Variables) -> Edge {
 impl Compared {
     /// What to tell of it, in full.
     pub fn text(&self, title: &str, module: &str) -> String {
+        // Nothing is explored but for this.
+        let title = title.strip_suffix(" explore").unwrap_or(title);
         match self {
             Self::Equal { states, edges } => format!(
                 "{title}, {module}.tla: EQUAL, {states} states and {edges} \
