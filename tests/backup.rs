@@ -128,6 +128,7 @@ fn every_dialect_of_sparse_files_and_long_names() {
     }
 }
 
+//= spec/format3.md#where-a-chunk-ends
 #[test]
 fn chunks_of_any_size_and_empty_ones() {
     for chunk in [512, 1000, 10_240, 1 << 20] {
@@ -143,6 +144,7 @@ fn digests_that_old_writers_took() {
     }
 }
 
+//= spec/format3.md#without-a-header
 #[test]
 fn without_a_header_the_digest_is_found_and_said() {
     for (digest, encrypted, filter) in [
@@ -188,6 +190,7 @@ fn refused(made: &Made, archive: &[u8]) -> ReadError {
     error
 }
 
+//= spec/format3.md#order-of-members
 #[test]
 fn members_that_are_missing_doubled_exchanged_or_renumbered() {
     let made = made(Form { chunk: 10_240, ..Form::default() });
@@ -355,6 +358,7 @@ fn a_wrong_passphrase_is_named() {
     );
 }
 
+//= spec/format3.md#what-was-announced-is-there
 #[test]
 fn a_qube_of_which_nothing_is_there_is_an_error() {
     let made = made(Form::default());
@@ -508,6 +512,7 @@ fn bomb(announced: &str) -> Vec<u8> {
     outer(&members)
 }
 
+//= spec/format3.md#decoding-has-a-limit
 #[test]
 fn a_file_far_larger_than_announced_is_refused() {
     // 4 times as much and 1 GiB are just what is decoded, or a bit less.
@@ -651,6 +656,7 @@ fn a_manifest_binds_every_member() {
 
 /// With `keep_going` files do not wait for a manifest: what it does not bind
 /// in the end is said of each.
+//= spec/format3.md#nothing-unbound-gets-its-name
 #[test]
 fn what_is_in_place_and_not_bound_is_reported() {
     let made = made(Form { chunk: 10_240, ..Form::default() });

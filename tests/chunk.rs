@@ -58,6 +58,7 @@ fn members_of_real_archives() {
     assert_eq!(Member::HeaderMac.name(), b"backup-header.hmac");
 }
 
+//= spec/format3.md#names-of-chunks
 #[test]
 fn numbers() {
     let none = "no number after the last \".\"; wanted FILE.NNN";

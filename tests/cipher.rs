@@ -137,6 +137,7 @@ fn fixed_vectors() {
     }
 }
 
+//= spec/format3.md#the-key-of-a-stream
 #[test]
 fn openssl_reads_and_writes_the_same() {
     for cipher in Cipher::ALL {
@@ -266,6 +267,7 @@ fn with_last_block(last: [u8; 16]) -> Vec<u8> {
     stored
 }
 
+//= spec/format3.md#padding
 #[test]
 fn padding() {
     let last = |bytes: &[u8]| {

@@ -81,6 +81,7 @@ fn sample(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| ((i * i / 7) % 61 + i / 4096 % 5) as u8).collect()
 }
 
+//= spec/format3.md#names-of-filters
 #[test]
 fn names_are_those_of_the_header() {
     let named = |name: &[u8]| Filter::by_name(name);
@@ -130,6 +131,7 @@ fn several_members_are_one_stream() {
     }
 }
 
+//= spec/format3.md#ends-of-a-compressed-stream
 #[test]
 fn garbage_after_the_end_is_refused() {
     for filter in FILTERS {

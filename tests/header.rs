@@ -121,6 +121,7 @@ fn names_count_only_where_they_are_used() {
     );
 }
 
+//= spec/format3.md#unknown-keys
 #[test]
 fn keys_that_mean_nothing_are_kept() {
     let header = parse(&least_and("x=~ !\nx=2\nbackup-id=abc\n="));
@@ -136,6 +137,7 @@ fn keys_that_mean_nothing_are_kept() {
     );
 }
 
+//= spec/format3.md#keys-that-must-be-there
 #[test]
 fn the_header_alone_tells_the_version() {
     let two = "hmac-algorithm=SHA1\ncrypto-algorithm=aes-256-cbc\n\
@@ -175,6 +177,7 @@ fn the_header_alone_tells_the_version() {
     }
 }
 
+//= spec/format3.md#lines-of-the-header
 #[test]
 fn bad_lines() {
     for (line, text) in [
@@ -200,6 +203,9 @@ fn bad_lines() {
     }
 }
 
+//= spec/format3.md#keys-that-must-be-there
+//= spec/format3.md#truth-values
+//= spec/format3.md#the-header-names-its-own-digest
 #[test]
 fn bad_values() {
     for (text, expected) in [
@@ -244,6 +250,7 @@ fn bad_values() {
     assert_eq!(parse(LEAST).check_digest(Digest::Sha1), Ok(()));
 }
 
+//= spec/format3.md#bytes-of-a-header
 #[test]
 fn at_most_4096_bytes() {
     let line = |length: usize| format!("x={}\n", "y".repeat(length - 3));
@@ -255,6 +262,7 @@ fn at_most_4096_bytes() {
     );
 }
 
+//= spec/format3.md#the-promise
 #[test]
 fn the_promise() {
     let promise = |value: &str| least_and(&format!("backup-manifest={value}"));

@@ -105,6 +105,7 @@ fn mac(digest: Digest, key: &[u8], pieces: &[&[u8]]) -> MacText {
     mac.finish().into()
 }
 
+//= spec/format3.md#digests-are-tried-in-one-order
 #[test]
 fn fixed_vectors_in_the_fixed_order() {
     assert_eq!(VECTORS.len(), Digest::ALL.len());
@@ -143,6 +144,7 @@ fn keys_longer_than_a_block() {
 }
 
 /// Keys around the sizes of blocks, and data around them, as openssl has it.
+//= spec/format3.md#key-and-message
 #[test]
 fn openssl_says_the_same() {
     for digest in Digest::ALL {
@@ -177,6 +179,7 @@ fn names_in_any_case() {
     }
 }
 
+//= spec/format3.md#text-of-a-code
 #[test]
 fn every_generation_of_openssl() {
     let value = VECTORS[1].1;
@@ -287,6 +290,7 @@ fn a_wrong_passphrase_or_changed_data_matches_nothing() {
     }
 }
 
+//= spec/format3.md#a-code-is-compared-in-constant-time
 #[test]
 fn a_value_of_another_length_does_not_match() {
     for digest in Digest::ALL {

@@ -118,6 +118,7 @@ fn ids() {
     }
 }
 
+//= spec/format3.md#key-of-the-manifest
 #[test]
 fn no_line_is_used_before_the_mac_fits() {
     let text = example();
@@ -175,6 +176,7 @@ fn without_promise_there_is_none() {
     assert_eq!(Manifest::new(&header), Err(ManifestError::Unpromised));
 }
 
+//= spec/format3.md#text-of-the-manifest
 #[test]
 fn the_grammar() {
     let hex = &STORE_LINE[..64];
@@ -336,6 +338,7 @@ fn sizes(seen: &[Entry]) -> Vec<(Vec<u8>, u64)> {
     seen.iter().map(|entry| (entry.name.clone(), entry.size)).collect()
 }
 
+//= spec/format3.md#members-are-compared-in-pairs
 #[test]
 fn members_seen_and_listed() {
     let missing =
@@ -413,6 +416,7 @@ fn place(header: &Header, names: &[&str]) -> Result<Vec<bool>, String> {
     found.map_err(|error| error.to_string())
 }
 
+//= spec/format3.md#place-of-the-manifest
 #[test]
 fn the_place_in_the_archive() {
     let start = ["backup-header", "backup-header.hmac", "a.000", "a.000.hmac"];

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const SPECIFICATIONS: [&str; 1] = ["spec/lock.md"];
+const SPECIFICATIONS: [&str; 3] =
+    ["spec/lock.md", "spec/format3.md", "spec/phases.md"];
 
 /// `## Taking the lock` has the anchor `taking-the-lock`.
 fn anchor(heading: &str) -> String {
@@ -25,9 +26,13 @@ fn requirements() -> BTreeSet<String> {
     for file in SPECIFICATIONS {
         let text = fs::read_to_string(root.join(file)).unwrap();
         let headings = text.lines().filter_map(|l| l.strip_prefix("### "));
-        found.extend(headings.map(|h| format!("{file}#{}", anchor(h))));
+        let before = found.len();
+        for heading in headings {
+            let name = format!("{file}#{}", anchor(heading));
+            assert!(found.insert(name), "{file}: {heading:?} comes twice");
+        }
+        assert!(found.len() > before + 10, "{file} was not found");
     }
-    assert!(found.len() > 10, "the specification was not found");
     found
 }
 
@@ -68,4 +73,31 @@ fn no_citation_leads_nowhere() {
     let requirements = requirements();
     let dangling: Vec<_> = cited.difference(&requirements).collect();
     assert!(dangling.is_empty(), "no such requirement: {dangling:#?}");
+}
+
+/// What the checker calls a property of the phases is its heading, and none
+/// of them is without one.
+#[test]
+fn properties_of_the_phases_are_headings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = BTreeSet::new();
+    for entry in fs::read_dir(root.join("src/check/phases")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let constants = text.lines().filter_map(|line| {
+            let (_, value) = line.split_once(": &str = \"")?;
+            value.strip_suffix("\";")
+        });
+        let is_property = |name: &&str| {
+            let (letter, rest) = name.split_at(1);
+            letter.chars().all(char::is_uppercase)
+                && rest.starts_with(|c: char| c.is_ascii_digit() || c == ' ')
+        };
+        let names = constants.filter(is_property);
+        named.extend(names.map(|n| format!("spec/phases.md#{}", anchor(n))));
+    }
+    let wanted: BTreeSet<_> = requirements()
+        .into_iter()
+        .filter(|name| name.starts_with("spec/phases.md"))
+        .collect();
+    assert_eq!(named, wanted);
 }

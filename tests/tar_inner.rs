@@ -56,6 +56,7 @@ fn refusal(members: &[Vec<u8>]) -> String {
     inner(&archive(members)).unwrap_err().to_string()
 }
 
+//= spec/format3.md#the-inner-archive
 #[test]
 fn each_dialect_of_gnu_tar_is_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -199,6 +200,7 @@ fn times_are_read() {
     }
 }
 
+//= spec/format3.md#records-of-a-pax-header
 #[test]
 fn a_record_in_a_value_is_no_record() {
     // DEPENDENCIES, "Surprises" 2: cut at newlines, `size` is lost, and the
@@ -431,6 +433,7 @@ fn checksums_are_checked() {
     }
 }
 
+//= spec/format3.md#kinds-of-inner-members
 #[test]
 fn other_kinds_are_refused_by_name() {
     let cases = [
@@ -558,6 +561,7 @@ const MAPS: [(&str, Write); 4] = [
 /// 2^60.
 const EXA: u64 = 1 << 60;
 
+//= spec/format3.md#maps-of-holes
 #[test]
 fn maps_are_checked_in_each_dialect() {
     let cases: [(&str, u64, Segments, usize); 11] = [
@@ -736,6 +740,7 @@ fn incomplete_sparse_keys_are_refused() {
     );
 }
 
+//= spec/format3.md#the-inner-end
 #[test]
 fn a_cut_is_noticed_at_every_byte() {
     let data = &[b'x'; 4 * 512 + 2];

@@ -72,6 +72,7 @@ fn one_tar_without_pax_is_read() {
     }
 }
 
+//= spec/format3.md#zeros-may-stand-between-members
 #[test]
 fn zeros_may_stand_between_members() {
     for blocks in [0, 1, 2, 3, 300] {
@@ -110,6 +111,7 @@ fn a_prefix_is_a_part_of_the_path() {
     assert_eq!(members[0].entry.path.len(), 255);
 }
 
+//= spec/format3.md#members-are-plain-files
 #[test]
 fn only_plain_files_are_allowed() {
     let kinds = [

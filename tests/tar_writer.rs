@@ -706,6 +706,7 @@ fn every_refusal_of_an_outer_header_has_its_text() {
 }
 
 /// The outer archive byte by byte, as `tar2qfile` wants it.
+//= spec/format3.md#written-as-plain-ustar
 #[test]
 fn an_outer_header_is_pure_ustar() {
     let header = outer_header(b"vm1/private.img.000", 0o1234567, 0o7654321);

@@ -282,6 +282,7 @@ fn directories_that_lock_everybody_out_are_restored_too() {
     as_user("directories_that_lock_everybody_out_are_restored_too");
 }
 
+//= spec/format3.md#a-file-appears-when-it-is-whole
 #[test]
 fn files_are_invisible_until_published_and_may_wait() {
     both(|place| {
@@ -896,6 +897,7 @@ fn what_the_path_names_later_does_not_matter() {
     });
 }
 
+//= spec/format3.md#nothing-outside-of-the-directory
 #[test]
 fn somebody_who_swaps_directories_and_links_gets_nothing_out() {
     both(|place| {

@@ -55,6 +55,7 @@ pub(super) fn belongs(name: &[u8], qube: &Qube) -> bool {
 
 /// Qubes of which nothing is there, and files that are missing of others,
 /// each as a sentence.
+//= spec/format3.md#what-was-announced-is-there
 pub(super) fn missing(
     qubes: &[Qube],
     files: &[File],

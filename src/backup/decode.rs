@@ -432,6 +432,7 @@ impl<'o> Inner<'o> {
         Ok(Decoded { sink, bytes: self.decoded, links: self.links })
     }
 
+    //= spec/format3.md#inner-names-stay-within-the-file
     fn outside(&self, untrusted_path: &[u8]) -> DecodeError {
         let found = Escaped(untrusted_path).to_string();
         DecodeError::Outside { found, wanted: joined(&self.top) }

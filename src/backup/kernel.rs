@@ -457,6 +457,7 @@ impl Folder {
     }
 
     /// One call of `openat2`, or where there is none one step of a walk.
+    //= spec/format3.md#nothing-outside-of-the-directory
     fn hop(
         &self,
         from: &OwnedFd,

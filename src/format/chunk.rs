@@ -327,6 +327,7 @@ fn check_bytes(name: &[u8]) -> Result<(), ChunkNameError> {
 }
 
 /// Splits `FILE.NNN` at its last dot; `name` is the whole, for errors.
+//= spec/format3.md#names-of-chunks
 fn split<'a>(
     stem: &'a [u8],
     name: &[u8],

@@ -435,6 +435,7 @@ fn salt(head: &[u8]) -> Result<Option<[u8; SALT_BYTES]>, CipherError> {
 }
 
 /// Takes the padding off the last block.
+//= spec/format3.md#padding
 fn unpadded(block: &[u8]) -> Result<&[u8], CipherError> {
     let found = block.last().copied().unwrap_or_default();
     let bad = CipherError::BadPadding { found, block: block.len() };
@@ -451,6 +452,7 @@ fn unpadded(block: &[u8]) -> Result<&[u8], CipherError> {
 
 /// `EVP_BytesToKey` with one round: fills the parts, one behind the other,
 /// with D1, D2, .. where Di = H(Di-1 passphrase salt) and D0 is empty.
+//= spec/format3.md#the-key-of-a-stream
 fn derive<D: digest::Digest>(
     passphrase: &[u8],
     salt: &[u8; SALT_BYTES],

@@ -348,6 +348,7 @@ impl Header {
     ///
     /// # Errors
     /// `OtherDigest`.
+    //= spec/format3.md#the-header-names-its-own-digest
     pub fn check_digest(&self, verified: Digest) -> Result<(), HeaderError> {
         if self.digest == verified {
             return Ok(());
@@ -392,6 +393,7 @@ impl Header {
 
     /// The manifest that is promised at the end of the archive.
     #[must_use]
+    //= spec/format3.md#the-promise
     pub fn promise(&self) -> Option<BackupId> {
         self.promise
     }
@@ -440,6 +442,7 @@ struct Line<'a> {
 struct Lines<'a>(Vec<Line<'a>>);
 
 impl<'a> Lines<'a> {
+    //= spec/format3.md#bytes-of-a-header
     fn parse(untrusted_bytes: &'a [u8]) -> Result<Self, HeaderError> {
         let (found, limit) = (untrusted_bytes.len(), HEADER_BYTES_MAX);
         if found > limit {
@@ -474,6 +477,7 @@ impl<'a> Lines<'a> {
         self.0.iter().find(|line| line.key == key).map(|line| line.value)
     }
 
+    //= spec/format3.md#keys-that-must-be-there
     fn required(
         &self,
         key: &'static str,
@@ -482,6 +486,7 @@ impl<'a> Lines<'a> {
         self.get(key).ok_or(HeaderError::Missing { key, reason })
     }
 
+    //= spec/format3.md#truth-values
     fn boolean(&self, key: &'static str) -> Result<bool, HeaderError> {
         let value = self.required(key, ALWAYS)?;
         match &*value.to_ascii_lowercase() {
@@ -539,6 +544,7 @@ impl<'a> Lines<'a> {
         id.map(Some).ok_or_else(invalid)
     }
 
+    //= spec/format3.md#unknown-keys
     fn ignored(&self) -> Vec<(String, String)> {
         self.0
             .iter()
@@ -549,6 +555,7 @@ impl<'a> Lines<'a> {
 }
 
 /// Reads a line with its end.
+//= spec/format3.md#lines-of-the-header
 fn line(number: usize, untrusted_line: &[u8]) -> Result<Line<'_>, HeaderError> {
     let line =
         untrusted_line.strip_suffix(b"\n").map_or(untrusted_line, |line| {

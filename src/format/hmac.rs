@@ -245,6 +245,7 @@ impl MacText {
     /// # Errors
     /// In this order: `TooLarge`, `Lines`, `Equals`, `Label`, `Value`,
     /// `Length`.
+    //= spec/format3.md#text-of-a-code
     pub fn parse(untrusted_text: &[u8]) -> Result<Self, MacTextError> {
         let (found, limit) = (untrusted_text.len(), MAC_TEXT_BYTES_MAX);
         if found > limit {
@@ -328,6 +329,7 @@ impl MacValue {
 
     /// Whether these are the same bytes, compared in constant time.
     #[must_use]
+    //= spec/format3.md#a-code-is-compared-in-constant-time
     pub fn matches(&self, untrusted_bytes: &[u8]) -> bool {
         self.0.ct_eq(untrusted_bytes).into()
     }
@@ -336,6 +338,7 @@ impl MacValue {
 impl Mac {
     /// Begins; `key` may have any length, and is the passphrase itself.
     #[must_use]
+    //= spec/format3.md#key-and-message
     pub fn new(digest: Digest, key: &[u8]) -> Self {
         Self(match digest {
             Digest::Sha512 => eager::<sha2::Sha512>(key),
@@ -419,6 +422,7 @@ impl fmt::Debug for Guess {
 /// `None`: another passphrase, changed data, or a digest that is not known
 /// here; which of these it is cannot be told.
 #[must_use]
+//= spec/format3.md#digests-are-tried-in-one-order
 pub fn guess(
     key: &[u8],
     untrusted_data: &[u8],

@@ -213,6 +213,7 @@ impl Place {
     ///
     /// # Errors
     /// `Unpromised`, `NotOneChunk`, `NotLast`.
+    //= spec/format3.md#place-of-the-manifest
     pub fn accept(
         &mut self,
         member: Member<'_>,
@@ -391,6 +392,7 @@ impl Manifest {
     /// the listed one was not seen from there on, `MemberExtra` if the seen
     /// one is not listed from there on, else `MemberOrder`; `MemberSize`,
     /// `MemberDigest`.
+    //= spec/format3.md#members-are-compared-in-pairs
     pub fn compare(&self, seen: &[Entry]) -> Result<(), ManifestError> {
         pairwise(
             &self.entries,
@@ -442,6 +444,7 @@ impl Manifest {
     }
 
     /// The text without its last line, once that fits.
+    //= spec/format3.md#key-of-the-manifest
     fn authentic<'a>(
         &self,
         untrusted_text: &'a [u8],
@@ -470,6 +473,7 @@ impl Manifest {
     }
 
     /// Reads a line `HEX SIZE NAME`.
+    //= spec/format3.md#text-of-the-manifest
     fn entry(
         &self,
         line: usize,

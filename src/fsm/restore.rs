@@ -153,6 +153,7 @@ impl Restore {
             (State::First, Event::Named(Member::Header)) => {
                 State::FirstMac(Lead::Header)
             }
+            //= spec/format3.md#without-a-header
             // A stripped header; what follows is Omitted at best.
             (State::First, Event::Named(Member::Chunk(at)))
                 if at == At::default() =>
@@ -327,6 +328,7 @@ impl Restore {
     }
 
     /// The next chunk of the file that is open.
+    //= spec/format3.md#order-of-members
     fn follows(self, c: Ctx, at: At) -> bool {
         let Some(last) = c.at else { return false };
         let next = last.chunk.checked_add(1);
@@ -422,6 +424,7 @@ impl Restore {
         State::Dropping(c, next)
     }
 
+    //= spec/format3.md#nothing-unbound-gets-its-name
     fn whole(self, c: Ctx) -> State {
         if self.plan.hold && !self.is(Variant::ManifestIgnored) {
             State::Binding(c)

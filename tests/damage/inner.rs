@@ -42,6 +42,7 @@ fn file(path: &str) -> Vec<u8> {
     entry(path.as_bytes(), b'0', b"evil")
 }
 
+//= spec/format3.md#inner-names-stay-within-the-file
 #[test]
 fn names_in_an_image() {
     let named =

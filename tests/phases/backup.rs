@@ -17,6 +17,9 @@ fn troubled(target: Target) -> Writing {
     Writing::troubled(target, &[2, 3], 2)
 }
 
+//= spec/phases.md#b1-under-the-name-stands-a-whole-archive
+//= spec/phases.md#b2-done-means-whole-and-durable
+//= spec/phases.md#b4-canceled-iff-accepted-and-nothing-there
 #[test]
 fn holds_in_every_shape() {
     let shapes = [
@@ -57,6 +60,9 @@ fn honest_ends_done_and_nothing_else_happens() {
     }
 }
 
+//= spec/phases.md#b1c-the-same-after-a-power-cut
+//= spec/phases.md#b5-no-child-and-no-temporary-file-is-left
+//= spec/phases.md#b6-the-first-failure-is-the-cause
 #[test]
 fn mutants_are_found() {
     let rows: [(_, _, &Found); 18] = [
@@ -94,6 +100,8 @@ fn mutants_are_found() {
     }
 }
 
+//= spec/phases.md#b7-no-empty-chunk-behind-others
+//= spec/phases.md#b8-what-a-child-said-is-kept
 #[test]
 fn flaws_of_a_driver_are_found() {
     let rows: [(_, _, &Found); 11] = [
@@ -125,6 +133,7 @@ fn flaws_of_a_driver_are_found() {
 
 /// The archiver dies behind its last byte: only its exit status tells, and
 /// the mac of the last chunk is never written.
+//= spec/phases.md#b3-a-stream-is-whole-only-once-decided
 #[test]
 fn the_last_mac_waits_for_the_archiver() {
     let model = troubled(STREAM);

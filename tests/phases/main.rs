@@ -67,6 +67,10 @@ fn fails<M: Model>(name: &str, model: &M, wanted: &Found) {
     assert_eq!(found(&all(model)), wanted, "{name}");
 }
 
+//= spec/phases.md#m1-only-whole-members-are-given
+//= spec/phases.md#m2-in-order-each-once
+//= spec/phases.md#m3-a-clean-end-means-everything
+//= spec/phases.md#l-every-fair-path-ends
 #[test]
 fn members_holds() {
     for (announces, number, counts) in [
@@ -127,6 +131,10 @@ fn members_mutants_are_found() {
     assert_eq!(Variant::default(), Variant::Right);
 }
 
+//= spec/phases.md#a1-in-order-each-once
+//= spec/phases.md#a2-no-more-chunks-than-slots
+//= spec/phases.md#a3-as-if-serial
+//= spec/phases.md#a4-nothing-runs-at-the-end
 #[test]
 fn ahead_holds() {
     for (slots, chunks, counts) in [
@@ -158,6 +166,11 @@ fn ahead_mutants_are_found() {
     assert_eq!(Variant::default(), Variant::Right);
 }
 
+//= spec/phases.md#c1-canceled-iff-accepted
+//= spec/phases.md#c2-at-an-end-no-child-is-left
+//= spec/phases.md#c3-failed-only-by-itself
+//= spec/phases.md#c4-no-signal-to-others
+//= spec/phases.md#l-every-fair-path-ends
 #[test]
 fn cancel_holds() {
     for (cancelers, stubborn, counts) in [
@@ -208,6 +221,7 @@ fn cancel_mutants_are_found() {
     fails("TERM only, stubborn", &model, &[("L", 4)]);
 }
 
+//= spec/phases.md#r7-what-is-honest-is-restored
 #[test]
 fn restore_of_an_honest_archive_ends_well() {
     let honest = Reading::honest(2, 2);
@@ -236,6 +250,8 @@ fn restore_of_an_honest_archive_ends_well() {
 
 /// What binds the chunks, against what an attacker with so many edits does.
 /// R3 cannot hold where nothing binds; all else does.
+//= spec/phases.md#r3-what-is-published-was-backed-up
+//= spec/phases.md#r3x-the-same-of-qubesxml
 #[test]
 fn restore_is_as_good_as_what_binds_the_chunks() {
     let unbound: [(&Found, Counts); 3] = [
@@ -309,6 +325,7 @@ fn restore_that_keeps_going_holds() {
     }
 }
 
+//= spec/phases.md#r9-one-archive-one-meaning
 #[test]
 fn restore_takes_one_form_of_an_archive() {
     let base = Reading::attacked(2, 2, 3);
@@ -319,6 +336,11 @@ fn mutant(base: Reading, variant: Variant) -> Reading {
     Reading { plan: Plan { variant, ..base.plan }, ..base }
 }
 
+//= spec/phases.md#r1-nothing-unverified-is-decoded
+//= spec/phases.md#r2-what-is-published-is-whole
+//= spec/phases.md#r4-done-means-everything
+//= spec/phases.md#r5-canceled-iff-accepted
+//= spec/phases.md#r10-done-means-a-header
 #[test]
 fn restore_mutants_are_found() {
     let base = Reading::attacked(2, 3, 2);
@@ -369,6 +391,8 @@ fn restore_mutants_are_found() {
     assert_eq!(Variant::default(), Variant::Right);
 }
 
+//= spec/phases.md#r6-nothing-temporary-is-left
+//= spec/phases.md#r8-verified-means-decoded
 #[test]
 fn flaws_of_the_driver_are_found() {
     let base = Reading::attacked(2, 3, 2);

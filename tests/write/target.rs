@@ -197,6 +197,7 @@ fn chunks_of(scene: &Scene, chunk: u64, file: &str) -> (Vec<usize>, Vec<u8>) {
 
 /// As many chunks as it takes, the last one what is left, and none of them
 /// empty.
+//= spec/format3.md#where-a-chunk-ends
 #[test]
 fn streams_are_cut_where_they_should_be() {
     let scene = Scene::small();

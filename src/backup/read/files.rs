@@ -65,6 +65,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
 
     /// Bytes that an inner archive may have. Holes are none of them: an image
     /// may seem far larger than what it takes on the disk.
+    //= spec/format3.md#decoding-has-a-limit
     fn limit(&self, name: &[u8]) -> u64 {
         let qube = self.qube_of(name).filter(|_| self.options.limit_decoded);
         let bytes = qube.and_then(|qube| qube.bytes);
@@ -228,6 +229,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         Ok(())
     }
 
+    //= spec/format3.md#a-file-appears-when-it-is-whole
     pub(super) fn publish(
         &mut self,
         file: u16,

@@ -53,6 +53,7 @@ use crate::fsm::backup::{
 use crate::fsm::cancel::Gate;
 
 /// Bytes of a chunk, as every writer of format 3 cuts.
+//= spec/format3.md#where-a-chunk-ends
 pub const CHUNK_BYTES: u64 = 104_857_600;
 
 /// Told often: bytes of inner archives that were read, and the file at hand.

@@ -133,12 +133,16 @@ impl Pool {
 }
 
 /// Name of A1.
+//= spec/phases.md#a1-in-order-each-once
 pub const A1: &str = "A1 in order, each once";
 /// Name of A2.
+//= spec/phases.md#a2-no-more-chunks-than-slots
 pub const A2: &str = "A2 no more chunks than slots";
 /// Name of A3.
+//= spec/phases.md#a3-as-if-serial
 pub const A3: &str = "A3 as if serial";
 /// Name of A4.
+//= spec/phases.md#a4-nothing-runs-at-the-end
 pub const A4: &str = "A4 nothing runs at the end";
 
 impl Model for Pool {

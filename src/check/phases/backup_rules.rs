@@ -9,22 +9,31 @@ use crate::check::{Property, Test};
 use crate::fsm::backup::{End, Over, State, Target, Then};
 
 /// Name of B1.
+//= spec/phases.md#b1-under-the-name-stands-a-whole-archive
 pub const B1: &str = "B1 under the name stands a whole archive";
 /// Name of B1 after a power cut.
+//= spec/phases.md#b1c-the-same-after-a-power-cut
 pub const B1_CUT: &str = "B1c the same after a power cut";
 /// Name of B2.
+//= spec/phases.md#b2-done-means-whole-and-durable
 pub const B2: &str = "B2 done means whole and durable";
 /// Name of B3.
+//= spec/phases.md#b3-a-stream-is-whole-only-once-decided
 pub const B3: &str = "B3 a stream is whole only once decided";
 /// Name of B4.
+//= spec/phases.md#b4-canceled-iff-accepted-and-nothing-there
 pub const B4: &str = "B4 canceled iff accepted, and nothing there";
 /// Name of B5.
+//= spec/phases.md#b5-no-child-and-no-temporary-file-is-left
 pub const B5: &str = "B5 no child and no temporary file is left";
 /// Name of B6.
+//= spec/phases.md#b6-the-first-failure-is-the-cause
 pub const B6: &str = "B6 the first failure is the cause";
 /// Name of B7.
+//= spec/phases.md#b7-no-empty-chunk-behind-others
 pub const B7: &str = "B7 no empty chunk behind others";
 /// Name of B8.
+//= spec/phases.md#b8-what-a-child-said-is-kept
 pub const B8: &str = "B8 what a child said is kept";
 
 /// Everything that must hold, then its twins.

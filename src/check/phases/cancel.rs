@@ -422,12 +422,16 @@ fn running(gate: &Gate) -> u8 {
 }
 
 /// Name of C1.
+//= spec/phases.md#c1-canceled-iff-accepted
 pub const C1: &str = "C1 canceled iff accepted";
 /// Name of C2.
+//= spec/phases.md#c2-at-an-end-no-child-is-left
 pub const C2: &str = "C2 at an end no child is left";
 /// Name of C3.
+//= spec/phases.md#c3-failed-only-by-itself
 pub const C3: &str = "C3 failed only by itself";
 /// Name of C4.
+//= spec/phases.md#c4-no-signal-to-others
 pub const C4: &str = "C4 no signal to others";
 
 impl Model for Cancelation {

@@ -146,10 +146,13 @@ impl Source {
 }
 
 /// Name of M1.
+//= spec/phases.md#m1-only-whole-members-are-given
 pub const M1: &str = "M1 only whole members are given";
 /// Name of M2.
+//= spec/phases.md#m2-in-order-each-once
 pub const M2: &str = "M2 in order, each once";
 /// Name of M3.
+//= spec/phases.md#m3-a-clean-end-means-everything
 pub const M3: &str = "M3 a clean end means everything";
 
 impl Model for Source {

@@ -31,6 +31,7 @@ use crate::fsm::restore::Restore;
 use crate::fsm::table::Table;
 
 /// Name of the property that every fair path of a world comes to an end.
+//= spec/phases.md#l-every-fair-path-ends
 pub const ENDS: &str = "L every fair path ends";
 
 /// A world to check, and what should come of it.

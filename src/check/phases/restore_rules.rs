@@ -14,26 +14,37 @@ use crate::check::{Property, Test};
 use crate::fsm::restore::{End, State};
 
 /// Name of R1.
+//= spec/phases.md#r1-nothing-unverified-is-decoded
 pub const R1: &str = "R1 nothing unverified is decoded";
 /// Name of R2.
+//= spec/phases.md#r2-what-is-published-is-whole
 pub const R2: &str = "R2 what is published is whole";
 /// Name of R3, for files of qubes.
+//= spec/phases.md#r3-what-is-published-was-backed-up
 pub const R3: &str = "R3 what is published was backed up";
 /// Name of R3, for `qubes.xml`.
+//= spec/phases.md#r3x-the-same-of-qubesxml
 pub const R3_INDEX: &str = "R3x the same of qubes.xml";
 /// Name of R4.
+//= spec/phases.md#r4-done-means-everything
 pub const R4: &str = "R4 done means everything";
 /// Name of R5.
+//= spec/phases.md#r5-canceled-iff-accepted
 pub const R5: &str = "R5 canceled iff accepted";
 /// Name of R6.
+//= spec/phases.md#r6-nothing-temporary-is-left
 pub const R6: &str = "R6 nothing temporary is left";
 /// Name of R7.
+//= spec/phases.md#r7-what-is-honest-is-restored
 pub const R7: &str = "R7 what is honest is restored";
 /// Name of R8.
+//= spec/phases.md#r8-verified-means-decoded
 pub const R8: &str = "R8 verified means decoded";
 /// Name of R9.
+//= spec/phases.md#r9-one-archive-one-meaning
 pub const R9: &str = "R9 one archive, one meaning";
 /// Name of R10.
+//= spec/phases.md#r10-done-means-a-header
 pub const R10: &str = "R10 done means a header";
 
 /// Everything that must hold, then its twins.

@@ -178,6 +178,7 @@ impl Decompressor {
     /// Passes over zeros behind a member. tar fills up the output of its
     /// compressor when it writes to a named pipe, as the old writers did; no
     /// member of any format begins with a zero but lzma's, which stands alone.
+    //= spec/format3.md#ends-of-a-compressed-stream
     fn skip_zeros<'b>(
         &mut self,
         untrusted_bytes: &'b [u8],

@@ -90,6 +90,7 @@ impl Filter {
     ///
     /// # Errors
     /// `UnknownFilter`.
+    //= spec/format3.md#names-of-filters
     pub fn by_name(untrusted_name: &[u8]) -> Result<Self, CompressionError> {
         match untrusted_name {
             b"gzip" | b"pigz" => Ok(Self::Gzip),

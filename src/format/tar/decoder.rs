@@ -154,6 +154,7 @@ impl Decoder {
     /// # Errors
     /// `Truncated` if anything is missing; the error of `push`, if there was
     /// one.
+    //= spec/format3.md#the-inner-end
     pub fn finish(self) -> Result<(), TarError> {
         if let State::Failed(error) = self.state {
             return Err(error);
@@ -237,6 +238,7 @@ impl Decoder {
     }
 
     /// Zeros behind the end, up to the limit; wherever the input is cut.
+    //= spec/format3.md#zeros-may-stand-between-members
     fn after_end<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, TarError> {
         let limit = self.limits.padding_bytes_max;
         let room = usize::try_from(limit.saturating_sub(self.padding));

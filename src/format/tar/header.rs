@@ -95,6 +95,7 @@ impl<'a> Header<'a> {
 
     /// The bytes' sum, the checksum itself taken for blanks. Old writers
     /// summed signed bytes; POSIX says unsigned.
+    //= spec/format3.md#the-inner-archive
     fn check_sum(self, at: &Place) -> Result<(), TarError> {
         let found = self.number(&CHECKSUM, at)?;
         let blank = CHECKSUM.range.len() as i64 * i64::from(b' ');

@@ -106,7 +106,9 @@ impl Flag {
             (found, _) => {
                 let (at, name) = (at.clone(), flag_name(found));
                 let expected = match profile {
+                    //= spec/format3.md#members-are-plain-files
                     Profile::Outer => "regular files only",
+                    //= spec/format3.md#kinds-of-inner-members
                     Inner => "files, directories and links only",
                 };
                 return Err(TarError::Type { at, found, name, expected });

@@ -173,6 +173,7 @@ struct Record<'a> {
 }
 
 /// The first record and the rest, or what is wrong with it.
+//= spec/format3.md#records-of-a-pax-header
 fn split_record(
     untrusted_rest: &[u8],
 ) -> Result<(Record<'_>, &[u8]), &'static str> {

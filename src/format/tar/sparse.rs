@@ -39,6 +39,7 @@ impl Map {
     }
 
     /// Appends one entry of the map.
+    //= spec/format3.md#maps-of-holes
     pub(super) fn add(
         &mut self,
         untrusted: Segment,

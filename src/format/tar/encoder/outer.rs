@@ -37,6 +37,7 @@ const RECORD: usize = 20 * BLOCK;
 /// # Errors
 /// `TooLong`, `Path`, `Slash` and `Uncut` for a name, `OuterSize` from 8 GiB,
 /// `OuterTime` from the year 2242.
+//= spec/format3.md#written-as-plain-ustar
 pub fn outer_header(
     name: &[u8],
     size: u64,
