@@ -131,6 +131,28 @@ impl Golden {
         Some(State(next))
     }
 
+    /// The same state with the processes in the order of what they have: one
+    /// for all that differ by names. A process whose bytes are another's
+    /// holds no lock that the other does not, so no tie is left.
+    pub fn sorted(&self, State(s): &State) -> State {
+        let mut order: Vec<usize> = (0..self.processes).collect();
+        order.sort_by_key(|p| {
+            [s[PC + p], s[FD + p], s[TEMP + p], s[MEMORY + p]]
+        });
+        let mut new = *s;
+        for (place, old) in order.iter().enumerate() {
+            for part in [PC, FD, TEMP, MEMORY] {
+                new[part + place] = s[part + old];
+            }
+            for slot in LOCK..PC {
+                if s[slot] == *old as u8 {
+                    new[slot] = place as u8;
+                }
+            }
+        }
+        State(new)
+    }
+
     /// Where it begins.
     pub fn start(&self) -> State {
         let mut state = [0; 1 + 2 * SLOTS + 4 * WIDTH];

@@ -19,8 +19,10 @@ pub mod phases;
 pub mod plan;
 pub mod replay;
 pub mod report;
+pub mod symmetry;
 pub mod trace;
 pub mod trouble;
+pub mod wide;
 
 pub use explore::Coverage;
 

@@ -61,6 +61,15 @@ impl Updates {
         Self(self.0 & other.0)
     }
 
+    /// The same with other names of processes: `i` is what `order[i]` was.
+    fn renamed(self, order: &[usize]) -> Self {
+        let own = (1_u16 << SAVES) - 1;
+        let bits = order.iter().enumerate().map(|(process, old)| {
+            ((self.0 >> (old * SAVES)) & own) << (process * SAVES)
+        });
+        Self(bits.fold(0, |all, bits| all | bits))
+    }
+
     /// Whether every update of `other` is here.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -306,6 +315,25 @@ impl Disk {
     pub fn temporary(&self, process: usize) -> Option<(u8, Inode)> {
         let number = self.processes.get(process)?.temp?;
         Some((number, *self.inodes.get(usize::from(number))?))
+    }
+
+    /// The same with other names of processes: `i` is what `order[i]` was.
+    /// Descriptors that share a description are not renamed.
+    pub fn renamed(&self, order: &[usize]) -> Self {
+        let mut new = *self;
+        for (process, old) in order.iter().enumerate() {
+            let slots = new.processes.get_mut(process);
+            if let (Some(new), Some(old)) = (slots, self.processes.get(*old)) {
+                *new = Process { memory: old.memory.renamed(order), ..*old };
+            }
+        }
+        for (new, old) in new.inodes.iter_mut().zip(&self.inodes) {
+            new.content = old.content.renamed(order);
+            for (posix, owner) in new.posix.iter_mut().zip(order) {
+                *posix = old.posix.get(*owner).copied().flatten();
+            }
+        }
+        new
     }
 
     /// How many temporary files are there whose makers are gone.
