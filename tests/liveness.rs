@@ -10,6 +10,7 @@
 use proptest::prelude::*;
 
 use qubes_fsm::check::explore::{Limits, Trace, Verdict, explore};
+use qubes_fsm::check::liveness::UNFAIR;
 use qubes_fsm::check::{Coverage, Model, Property};
 
 /// A graph from state 0; an edge is (from, actor, to).
@@ -97,6 +98,7 @@ impl Maze {
             .iter()
             .filter(|(from, ..)| states.contains(from))
             .map(|(_, actor, _)| *actor)
+            .filter(|actor| *actor != UNFAIR)
             .collect();
         actors.sort_unstable();
         actors.dedup();
@@ -131,7 +133,8 @@ impl Maze {
             return Err(format!("the cycle visits the goal {goal}"));
         }
         if run.cycle.is_empty() {
-            let steps = self.after(entry);
+            let mut steps = self.after(entry);
+            steps.retain(|((who, _), _)| *who != UNFAIR);
             return match steps.is_empty() {
                 true => Ok(()),
                 false => Err(format!("{entry} is no dead end: {steps:?}")),
@@ -163,7 +166,7 @@ impl Maze {
                 return false;
             }
             if let [only] = inside[..]
-                && self.after(only).is_empty()
+                && self.after(only).iter().all(|((who, _), _)| *who == UNFAIR)
             {
                 return true;
             }
@@ -301,12 +304,30 @@ fn a_cut_search_says_nothing_of_liveness() {
     assert!(maze.escape().is_none());
 }
 
+#[test]
+fn what_may_never_come_is_no_way_out() {
+    // The only way to the goal is a step that nobody owes.
+    let run = Maze::new(&[(0, 0, 1), (1, UNFAIR, 2)], &[2]).escape().unwrap();
+    assert_eq!((run.prefix.len(), run.cycle.len()), (1, 0));
+    // And beside a loop it excuses nothing either.
+    let maze = Maze::new(&[(0, 0, 1), (1, 0, 0), (1, UNFAIR, 2)], &[2]);
+    assert_eq!(maze.escape().unwrap().cycle.len(), 2);
+    // It may come again and again, and hold nobody up.
+    let loops = [(0, UNFAIR, 1), (1, UNFAIR, 0), (0, 0, 2), (1, 0, 2)];
+    assert!(Maze::new(&loops, &[2]).escape().is_none());
+}
+
 fn mazes() -> impl Strategy<Value = Maze> {
     (1..=8usize, 1..=3usize).prop_flat_map(|(states, actors)| {
         let edge = (0..states, 0..actors, 0..states);
         let edges = prop::collection::vec(edge, 0..=16);
         let goals = prop::collection::vec(0..states, 0..=2);
-        (edges, goals).prop_map(|(edges, goals)| Maze { edges, goals })
+        (edges, goals, any::<bool>()).prop_map(|(mut edges, goals, unfair)| {
+            for (_, actor, _) in edges.iter_mut().filter(|_| unfair) {
+                *actor = if *actor == 0 { UNFAIR } else { *actor };
+            }
+            Maze { edges, goals }
+        })
     })
 }
 

@@ -108,6 +108,8 @@ impl Run {
             (Effect::Close(_), Event::Failed(errno)) => {
                 return Err(format!("P{index} closes twice: {errno}"));
             }
+            // What is not swept harms nobody.
+            (Effect::Sweep, Event::Failed(_)) => {}
             (_, Event::Failed(errno)) => {
                 process.first_failure.get_or_insert(errno);
                 process.temp_left |= effect == Effect::Unlink;

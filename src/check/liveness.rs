@@ -99,7 +99,7 @@ impl Graph {
             taken |= stays;
             idle |= !can;
         }
-        taken & actors != 0 && (taken | idle) & actors == actors
+        taken != 0 && (taken | idle) & actors == actors
     }
 
     /// Who can take a step in `state`, and whose steps stay inside.

@@ -230,10 +230,7 @@ impl Troubled {
             Data::Whole(content) => Some(content),
         };
         //= spec/lock.md#s4-nothing-acknowledged-is-gone
-        // What was lost before is lost by S1, and not by the cut.
-        let (_, file) = from.world.disk.store();
-        let promised = from.acknowledged.shared(file.content);
-        to.gone = !store.is_some_and(|s| s.has(promised));
+        to.gone = !store.is_some_and(|s| s.has(from.acknowledged));
         to.world.disk = from.world.disk.rebooted(store, outcome.leftovers);
         for process in 0..self.sessions.processes() {
             let state = from.world.sessions.get(process);
@@ -385,6 +382,10 @@ impl Model for Troubled {
         if from.gone {
             return;
         }
+        // What S1 has lost is said once: no cut that follows is to blame.
+        let (_, file) = from.world.disk.store();
+        let acknowledged = from.acknowledged.shared(file.content);
+        let from = &Struck { acknowledged, ..*from };
         for process in 0..self.sessions.processes() {
             steps.extend(self.call(from, process));
             if from.faults > 0 {
