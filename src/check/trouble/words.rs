@@ -5,7 +5,7 @@
 
 use super::{S4, S5_SWEPT, S6, Step, Struck, Troubled};
 use crate::check::explore::Trace;
-use crate::check::lock::{NO_FAILURE, S7};
+use crate::check::lock::{Call, NO_FAILURE, S7};
 use crate::check::trace::{Line, facts, loss, note_of};
 use crate::fsm::call::{Effect, Event};
 use crate::sim::crash::{Data, Outcome};
@@ -74,17 +74,20 @@ fn actor(step: &Step) -> Option<usize> {
 
 fn text(step: &Step, waited: bool) -> String {
     match step {
-        Step::Call(call) => match call.effect {
-            Effect::Lock(..) if waited => {
-                format!("... {} = {}", call.effect, call.event)
+        Step::Call(call) => {
+            let waited = waited && matches!(call.effect, Effect::Lock(..));
+            let dots = if waited { "... " } else { "" };
+            format!("{dots}{} = {}", call.effect, call.event)
+        }
+        Step::Fault(call) => {
+            let Call { effect, event, .. } = call;
+            if matches!(event, Event::Failed(_)) {
+                format!("{effect} = {event}")
+            } else {
+                // A driver that does not look.
+                format!("{effect} fails, taken for {event}")
             }
-            effect => format!("{effect} = {}", call.event),
-        },
-        // A driver that does not look takes a failure for a good answer.
-        Step::Fault(call) => match call.event {
-            Event::Failed(errno) => format!("{} = {errno}", call.effect),
-            event => format!("{} fails, taken for {event}", call.effect),
-        },
+        }
         Step::Killed(_) => "*** killed, and starts again".to_owned(),
         Step::Cut(outcome) => cut(outcome),
         Step::Odd(_, text) => (*text).to_owned(),
