@@ -96,7 +96,7 @@ pub fn compare<M: Specified>(
     };
     match walk.run() {
         Ok(()) => Compared::Equal { states: walk.met.len(), edges: walk.edges },
-        Err(Some(difference)) => Compared::Different(difference),
+        Err(Some(difference)) => Compared::Different(*difference),
         Err(None) => {
             let states = walk.met.len() - walk.waiting.len();
             Compared::Cut { states }
@@ -126,7 +126,7 @@ struct Met<M: Specified> {
 type Ours<M> = (&'static str, Variables, <M as Model>::State);
 
 /// The first difference, or none where a limit came first.
-type Parted = Option<Difference>;
+type Parted = Option<Box<Difference>>;
 
 impl<M: Specified> Walk<'_, M> {
     fn run(&mut self) -> Result<(), Parted> {
@@ -227,7 +227,7 @@ impl<M: Specified> Walk<'_, M> {
         code: Vec<Edge>,
         specification: Vec<Edge>,
         note: String,
-    ) -> Difference {
+    ) -> Box<Difference> {
         let mut actions = Vec::new();
         let mut on_the_way = at;
         while let Some(number) = on_the_way {
@@ -238,7 +238,7 @@ impl<M: Specified> Walk<'_, M> {
         actions.reverse();
         let state = at.map(|number| self.dump.variables(number));
         let note = (!note.is_empty()).then_some(note);
-        Difference { actions, state, code, specification, note }
+        Box::new(Difference { actions, state, code, specification, note })
     }
 }
 
