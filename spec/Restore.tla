@@ -136,13 +136,16 @@ Come(p, name, content) ==
   LET piece == Piece(p)
       seq == IF piece[1] = "chunk" /\ ~Numbered(name[1])
              THEN Append(numbers, name[1]) ELSE numbers
-      known == piece[1] = "chunk" \/ Numbered(name[1])
+      known == CASE piece[1] = "chunk" -> TRUE
+                 [] piece[1] = "mac" -> Numbered(name[1])
+                 [] OTHER -> FALSE
       m == IF piece[1] \notin {"chunk", "mac"} THEN piece
            ELSE IF known
            THEN <<piece[1], <<NumberOf(seq, name[1]), name[2]>>>>
            ELSE <<"other">>
       (* An edit of a chunk is one of the mac behind it too.               *)
-      fits == IF Behind(p) THEN Genuine(chunk[1].content)
+      fits == IF piece[1] # "mac" \/ chunk = <<>> THEN FALSE
+              ELSE IF Behind(p) THEN Genuine(chunk[1].content)
               ELSE chunk[1].content = This(piece[2])
   IN /\ place' = IF p >= End0 THEN End0 ELSE p + 1
      /\ numbers' = seq
@@ -248,7 +251,8 @@ Release ==
          f == at[1] + 1
          fresh == IF fates[f] = <<"writing">> THEN decoder ELSE <<>>
          readable == (c.headerless /\ at = <<0, 0>>) => c.digest = Made
-         takes == readable /\ Takes(fresh, chunk[1].content)
+         takes == /\ readable /\ chunk # <<>>
+                  /\ Takes(fresh, chunk[1].content)
      IN IF chunk = <<>>
         THEN /\ st' = Lose(c, at, <<"decoder">>, <<"member">>)
              /\ UNCHANGED <<chunk, decoder, fates, wrong>>

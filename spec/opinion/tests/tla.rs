@@ -1,6 +1,7 @@
-//! `spec/Lock.tla` and the machine say the same, without Java: states of the
-//! complete graph, verdicts and shortest counterexamples, by two programs that
-//! share nothing. `spec/compare.sh` does it again with TLC, in more models.
+//! The specifications and the machines say the same, without Java: states of
+//! the complete graph, verdicts and shortest counterexamples, by two programs
+//! that share nothing. `spec/compare.sh` has TLC write the graphs themselves,
+//! and compares these edge by edge, in more models.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -9,6 +10,8 @@ use std::path::Path;
 
 use qubes_fsm::check::explore::{Limits, Verdict, explore};
 use qubes_fsm::check::lock::{S1, S1_STALE, S2, S3, S5, Sessions};
+use qubes_fsm::check::phases::cancel::Cancelation;
+use qubes_fsm::check::phases::restore::Reading;
 use qubes_fsm::fsm::protocol::{
     Compare, HISTORY_2013, HISTORY_2014, HISTORY_2016, Keep, LOCK_FILE,
     Protocol, SHIPPED, Target,
@@ -59,11 +62,15 @@ fn constants(model: &Sessions) -> String {
 }
 
 fn run(model: &Sessions, tail: &str) -> CheckResult {
+    run_module("Lock", &(constants(model) + tail))
+}
+
+fn run_module(module: &str, configuration: &str) -> CheckResult {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run.cfg");
-    std::fs::write(&path, constants(model) + tail).unwrap();
-    let specification = root.join("../Lock.tla");
+    std::fs::write(&path, configuration).unwrap();
+    let specification = root.join(format!("../{module}.tla"));
     let mut prepared =
         prepare_from_path(&specification, Some(&path), &[]).unwrap();
     // The end is no deadlock.
@@ -141,6 +148,72 @@ fn shipped() {
 #[test]
 fn lock_file() {
     compare(LOCK_FILE, &[(2, 0, 1), (3, 0, 1)]);
+}
+
+/// States where every one of these invariants holds.
+fn holds(module: &str, constants: &str, invariants: &[&str]) -> usize {
+    let mut configuration = format!("{constants}SPECIFICATION Spec\n");
+    for name in invariants {
+        writeln!(configuration, "INVARIANT {name}").unwrap();
+    }
+    match run_module(module, &configuration) {
+        CheckResult::Ok(stats) => stats.states_explored,
+        other => panic!("{module}: {constants}: {other:?}"),
+    }
+}
+
+//= spec/phases.md#c1-canceled-iff-accepted
+//= spec/phases.md#c4-no-signal-to-others
+#[test]
+fn cancel() {
+    for (cancelers, stubborn) in [(1, false), (1, true), (2, false), (2, true)]
+    {
+        let model = Cancelation { stubborn, ..Cancelation::new(cancelers) };
+        let constants = format!(
+            "CONSTANTS\nCancelers = {{{}}}\nStubborn = {}\n",
+            names("c", cancelers),
+            if stubborn { "TRUE" } else { "FALSE" },
+        );
+        let invariants =
+            ["TypeOK", "C1Exact", "C2NobodyRuns", "C3OwnFailure", "C4NoStray"];
+        let states = holds("Cancel", &constants, &invariants);
+        assert_eq!(states, explore(&model, Limits::default()).states);
+    }
+}
+
+//= spec/phases.md#r1-nothing-unverified-is-decoded
+//= spec/phases.md#r3-what-is-published-was-backed-up
+#[test]
+fn restore() {
+    let mut keeps = Reading::attacked(2, 2, 1);
+    keeps.plan.keep_going = true;
+    for (model, keep_going, edits, troubled) in [
+        (Reading::honest(2, 2), "FALSE", 0, ["0", "FALSE"]),
+        (Reading::attacked(2, 2, 1), "FALSE", 1, ["1", "TRUE"]),
+        (keeps, "TRUE", 1, ["1", "TRUE"]),
+    ] {
+        let [faults, cancel] = troubled;
+        let constants = format!(
+            "CONSTANTS\nFiles = 2\nChunks = 2\nDigests = 3\nMade = 0\n\
+             Headerless = FALSE\nVerify = FALSE\nKeepGoing = {keep_going}\n\
+             Hold = FALSE\nBinding = \"perchunk\"\nEdits = {edits}\n\
+             Faults = {faults}\nMayCancel = {cancel}\n"
+        );
+        let invariants = [
+            "R1NothingEarly",
+            "R2Whole",
+            "R3Exact",
+            "R3Index",
+            "R4Everything",
+            "R5Canceled",
+            "R6NothingLeft",
+            "R7Honest",
+            "R8Decoded",
+            "R10Header",
+        ];
+        let states = holds("Restore", &constants, &invariants);
+        assert_eq!(states, explore(&model, Limits::default()).states);
+    }
 }
 
 /// S7 in the specification, under weak fairness of each process.

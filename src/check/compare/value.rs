@@ -32,6 +32,9 @@ pub type Variables = BTreeMap<String, Value>;
 /// Sets within sequences within functions: no specification goes so deep.
 pub const DEPTH_MAX: usize = 32;
 
+/// Numbers in an interval.
+const INTERVAL_MAX: i64 = 1000;
+
 /// Text that is no value, or no state.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("at {found:?}; wanted {wanted}")]
@@ -213,7 +216,11 @@ impl<'t> Reader<'t> {
         let digits = word.bytes().all(|b| b.is_ascii_digit());
         match (word, word.parse::<i64>()) {
             (_, Ok(number)) if digits => {
-                Ok(Value::Number(if minus { -number } else { number }))
+                let number = if minus { -number } else { number };
+                if self.accept("..") {
+                    return self.interval(number);
+                }
+                Ok(Value::Number(number))
             }
             ("TRUE", _) if !minus => Ok(Value::Truth(true)),
             ("FALSE", _) if !minus => Ok(Value::Truth(false)),
@@ -222,6 +229,20 @@ impl<'t> Reader<'t> {
                 Err(self.wanted("a value"))
             }
             _ => Ok(Value::Name(word.to_owned())),
+        }
+    }
+
+    /// The rest of `1..3`, a set that TLC did not need the elements of.
+    fn interval(&mut self, from: i64) -> Result<Value, ValueError> {
+        let (before, digits) = (self.rest, self.word());
+        match digits.parse::<i64>() {
+            Ok(to) if to.saturating_sub(from) < INTERVAL_MAX => {
+                Ok(Value::set((from..=to).map(Value::Number)))
+            }
+            Ok(_) | Err(_) => {
+                self.rest = before;
+                Err(self.wanted("the end of an interval of at most 1,000"))
+            }
         }
     }
 
@@ -307,6 +328,8 @@ mod tests {
         same("(1 :> \"a\" @@ 2 :> \"b\")", "<<\"a\", \"b\">>");
         same("[b |-> 1, a |-> 2]", "(\"a\" :> 2 @@ \"b\" :> 1)");
         same("<<1,\n2>>", "<<1, 2>>");
+        same("2..4", "{2, 3, 4}");
+        same("<<2..1>>", "<<{}>>");
         let differ = |a, b| assert_ne!(read(a).unwrap(), read(b).unwrap());
         differ("\"a\"", "a");
         differ("<<1, 2>>", "<<2, 1>>");
@@ -321,6 +344,8 @@ mod tests {
             ("<<1 2>>", "2>>", "a comma or the end of the list"),
             ("\"open", "open", "the end of a string"),
             ("-w", "w", "a value"),
+            ("1..w", "w", "the end of an interval of at most 1,000"),
+            ("1..1001", "1001", "the end of an interval of at most 1,000"),
             ("(1 -> 2)", "-> 2)", ":>"),
             ("[a 1]", "1]", "|->"),
             ("1 y = 2", "y = 2", "/\\ or the end"),
