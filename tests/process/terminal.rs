@@ -168,3 +168,17 @@ fn colours_are_for_a_terminal_that_wants_them() {
     assert!(!is_coloured(&done.err), "{}", done.err);
     assert_eq!(done.err.matches("ERROR").count(), 1, "{}", done.err);
 }
+
+/// A service reads and writes what a terminal would be.
+#[test]
+fn the_service_of_a_qube_is_no_terminal() {
+    let scene = Scene::new();
+    let script = "exec \"$0\" \"$@\"";
+    let file = ["--passphrase-file", "passphrase"];
+    let arguments = [&["verify", "-", "--from-qube"][..], &file].concat();
+    let done = start(&mut shell(&scene, script, &arguments)).finish();
+    assert_eq!(done.code, 2, "{done:?}");
+    let text = "ERROR: --from-qube: stdout is a terminal; wanted the stdin of \
+                a service qubes.Restore";
+    assert!(done.out.contains(text), "{done:?}");
+}

@@ -195,7 +195,7 @@ pub fn seeds() -> Vec<Seed> {
         Seed::bad("in-the-data", &good[..100]),
         Seed::bad("in-the-name", &good[..40]),
         Seed::bad("behind", &end(b"\0")),
-        Seed::bad("up", &changed(32, b"../")),
+        Seed::bad("up", &changed(32, b"../up")),
         Seed::bad("absolute", &changed(32, b"/")),
         Seed::bad("here", &changed(32, b"./")),
         Seed::bad("two-slashes", &changed(35, b"//")),

@@ -8,6 +8,8 @@
 //! names may begin with, nothing for all. It sends those members, and waits
 //! for a reply. Where all beginnings were seen, and another member comes, it
 //! stops reading: a backup has the members of a qube one behind the other.
+//! What it has to say goes to stderr, so nothing stands before the stream. (The
+//! two lines that `qubes.Backup` says are on stdout; it sends nothing else.)
 //! Source: qubes-core-agent-linux, `qubes.Restore`, `tar2qfile.c`.
 
 use std::io::Read;
