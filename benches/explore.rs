@@ -1,9 +1,12 @@
 //! Our explorer beside stateright: the golden model of five processes.
 //!
-//! Both get the same state type and the same next-state function, one thread,
-//! and take turns, each time in a new process: what memory a run needs is the
-//! growth of its process to its peak. Counts must be equal; speed is told,
-//! not judged.
+//! All get the same state type and the same next-state function and take
+//! turns, each time in a new process: what memory a run needs is the growth of
+//! its process to its peak. The plain explorer and stateright have one thread;
+//! then there is the search by layers, with one and two threads, with states
+//! and with fingerprints. Counts must be equal; speed is told, not judged.
+//!
+//! Last the store with five writers, by symmetry and without: one verdict.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
 #![expect(clippy::panic, reason = "a benchmark may fail loudly")]
@@ -13,6 +16,9 @@ use std::time::Instant;
 
 use qubes_fsm::check::explore::{Limits, explore};
 use qubes_fsm::check::golden::{Golden, State};
+use qubes_fsm::check::lock::Sessions;
+use qubes_fsm::check::wide::{How, search};
+use qubes_fsm::fsm::protocol::SHIPPED;
 use stateright::{Checker, Model, Property};
 
 /// The model in stateright's terms; an action is a process.
@@ -49,6 +55,13 @@ impl Model for Theirs {
 const ROUNDS: usize = 5;
 const OURS: &str = "ours";
 const THEIRS: &str = "stateright";
+/// The search by layers: name, threads, fingerprints.
+const WIDE: [(&str, usize, bool); 4] = [
+    ("wide", 1, false),
+    ("wide x2", 2, false),
+    ("prints", 1, true),
+    ("prints x2", 2, true),
+];
 
 /// What one run came to.
 #[derive(Clone, Copy)]
@@ -76,20 +89,29 @@ fn main() -> ExitCode {
         } else {
             (3, (1_399, 2_871))
         };
-    let mut runs = [Vec::new(), Vec::new()];
+    let engines = [OURS, THEIRS].into_iter().chain(WIDE.map(|(name, ..)| name));
+    let engines: Vec<_> = engines.collect();
+    let mut runs = vec![Vec::new(); engines.len()];
     for _ in 0..ROUNDS {
-        for (engine, runs) in [OURS, THEIRS].into_iter().zip(&mut runs) {
+        for (engine, runs) in engines.iter().zip(&mut runs) {
             runs.push(start(engine, processes));
         }
     }
-    println!(
-        "golden model, {processes} processes, 1 thread, {ROUNDS} rounds in \
-         turns"
-    );
-    let [ours, theirs] = &runs;
-    let medians =
-        [(OURS, ours), (THEIRS, theirs)].map(|(name, runs)| print(name, runs));
-    println!("ratio of the medians: {:.2}", medians[0] / medians[1]);
+    println!("golden model, {processes} processes, {ROUNDS} rounds in turns");
+    let medians: Vec<_> = engines
+        .iter()
+        .zip(&runs)
+        .map(|(name, runs)| print(name, runs))
+        .collect();
+    for (one, other) in [(0, 1), (3, 2), (5, 4)] {
+        println!(
+            "{} to {}: {:.2}",
+            engines[one],
+            engines[other],
+            medians[one] / medians[other]
+        );
+    }
+    five_writers(if processes == 5 { 5 } else { 2 });
     let counts = |run: &Run| (run.states, run.edges);
     let equal = runs.iter().flatten().all(|run| counts(run) == wanted);
     if equal {
@@ -97,6 +119,27 @@ fn main() -> ExitCode {
     }
     eprintln!("counts differ; wanted {wanted:?}");
     ExitCode::FAILURE
+}
+
+/// The verdicts of the shipped protocol, with all states and with one of
+/// those that are alike.
+fn five_writers(writers: usize) {
+    let model = Sessions::new(SHIPPED, writers, 0, 1).unwrap();
+    let mut found = Vec::new();
+    for symmetry in [true, false] {
+        let how = How { threads: 1, fingerprints: false, symmetry };
+        let report = search(&model, how, Limits::default());
+        let words = if symmetry { "by symmetry" } else { "all states" };
+        println!(
+            "lock shipped, {writers} writers, {words}: {} states, {:.2} s",
+            report.states,
+            report.elapsed.as_secs_f64()
+        );
+        assert!(report.proves());
+        let names = report.verdicts.iter().map(|(name, ..)| *name);
+        found.push(names.collect::<Vec<_>>());
+    }
+    assert_eq!(found[0], found[1]);
 }
 
 /// One run, in this process.
@@ -115,7 +158,17 @@ fn measure(engine: &str, processes: usize) -> Run {
             let edges = checker.state_count() - 1;
             (checker.unique_state_count(), edges, 0)
         }
-        other => panic!("no engine {other}"),
+        other => {
+            let mut ways = WIDE.into_iter();
+            let Some((_, threads, fingerprints)) =
+                ways.find(|(name, ..)| *name == other)
+            else {
+                panic!("no engine {other}")
+            };
+            let how = How { threads, fingerprints, symmetry: false };
+            let report = search(&golden, how, Limits::default());
+            (report.states, report.edges, report.bytes)
+        }
     };
     let seconds = started.elapsed().as_secs_f64();
     let grown = status("VmHWM:").saturating_sub(before);

@@ -644,3 +644,35 @@ fn an_unexpected_file_form_has_no_control_characters() {
         assert_eq!(odd, None, "{format}");
     }
 }
+
+/// Threads and reductions say what they are, and leave liveness out.
+#[test]
+fn reductions_are_named() {
+    let way = "lock --protocol shipped --writers 3";
+    let (code, all) = rows(&format!("{way} --threads 2"));
+    assert_eq!(code, 0);
+    assert_eq!(all[0]["engine"], "explore x2");
+    assert_eq!(all[0]["property"], "all safety");
+    assert_eq!(all[0]["coverage"], "exhaustive");
+    let (code, fewer) = rows(&format!("{way} --symmetry"));
+    assert_eq!(code, 0);
+    assert_eq!(fewer[0]["bound"], "by symmetry");
+    let states = |rows: &[Value]| rows[0]["states"].as_u64().unwrap();
+    assert!(states(&fewer) * 3 < states(&all));
+    let (code, prints) = rows(&format!("{way} --fingerprints"));
+    assert_eq!(code, 0);
+    assert_eq!(prints[0]["coverage"], "bounded");
+    let bound = "probabilistic: 64-bit fingerprints";
+    assert_eq!(prints[0]["bound"], bound);
+    assert_eq!(states(&prints), states(&all));
+    // A run among representatives is a real one: its names fit each other.
+    let (code, found) = rows("lock --protocol 2013 --writers 3 --symmetry");
+    assert_eq!(code, 0);
+    let lost = found.iter().find(|row| row["property"] == "S1 no lost update");
+    assert_eq!(lost.unwrap()["steps"], 18);
+    let (_, golden) = rows("golden --writers 4 --symmetry --threads 2");
+    assert_eq!(states(&golden), 1_508);
+    for wrong in ["members --symmetry", "lock --symmetry --engine loom"] {
+        assert_eq!(check(wrong).0, 2, "{wrong}");
+    }
+}

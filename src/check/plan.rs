@@ -24,6 +24,7 @@ use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
 use super::trouble::{self, Troubled};
+use super::wide::{How, search};
 use super::{Coverage, Kind, Model};
 use crate::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
@@ -45,6 +46,10 @@ pub enum Task {
     Kernel(Sessions),
     /// The model whose counts other checkers know.
     Golden(Golden),
+    /// The store's model, for safety, with threads or reductions.
+    WideExplore(Sessions, How),
+    /// The same of the model whose counts other checkers know.
+    WideGolden(Golden, How),
     /// The world of a machine of reading backups, in the explorer.
     Phase(Phase),
     /// The schedules of this number of [`phase_rows::schedules`], under loom.
@@ -58,9 +63,10 @@ impl Task {
             Self::Explore(_)
             | Self::Trouble(_)
             | Self::Loom(..)
+            | Self::WideExplore(..)
             | Self::Kernel(_) => LOCK,
             Self::Mutant(number) => mutants::model(*number),
-            Self::Golden(_) => GOLDEN,
+            Self::Golden(_) | Self::WideGolden(..) => GOLDEN,
             Self::Phase(phase) => phase.model,
             Self::Schedules(_) => phase_rows::CANCEL,
         }
@@ -81,9 +87,12 @@ impl Task {
                 store_title(model, &format!("loom, at most {n} preemptions"))
             }
             Self::Kernel(model) => store_title(model, "kernel"),
-            Self::Golden(golden) => {
-                let recheck = if golden.recheck { "" } else { " no recheck" };
-                format!("{GOLDEN}{recheck} {}w explore", golden.processes)
+            Self::Golden(golden) => golden_title(golden, "explore"),
+            Self::WideExplore(model, how) => {
+                store_title(model, &wide_engine(*how))
+            }
+            Self::WideGolden(golden, how) => {
+                golden_title(golden, &wide_engine(*how))
             }
             Self::Phase(Phase { model, protocol, world, .. }) => {
                 format!("{model} {protocol} {} explore", world.bounds())
@@ -96,6 +105,19 @@ impl Task {
                 })
             }
         }
+    }
+}
+
+fn golden_title(golden: &Golden, engine: &str) -> String {
+    let recheck = if golden.recheck { "" } else { " no recheck" };
+    format!("{GOLDEN}{recheck} {}w {engine}", golden.processes)
+}
+
+/// The explorer of so many threads.
+fn wide_engine(how: How) -> String {
+    match how.threads {
+        1 => "explore".to_owned(),
+        n => format!("explore x{n}"),
     }
 }
 
@@ -253,19 +275,23 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
         Task::Golden(golden) => {
             let mut watch = means.watch;
             let report = explore_watched(&golden, means.limits, &mut watch);
-            let protocol = if golden.recheck { "" } else { "no recheck" };
-            let base = Row {
-                model: GOLDEN.to_owned(),
-                protocol: protocol.to_owned(),
-                writers: golden.processes,
-                saves: 1,
-                bounds: format!("{}w", golden.processes),
-                engine: "explore".to_owned(),
-                ..Row::default()
+            let base = golden_row(&golden);
+            rows(base, &report, lost(&golden), false, |_, _| None)
+        }
+        Task::WideExplore(model, how) => {
+            let report = search(&model, how, means.limits);
+            let base = store_row(&model, &wide_engine(how));
+            let trace = |t: &Trace<Sessions>, property: &str| {
+                lasso(&model, t, property)
             };
-            let broken: &[&str] =
-                if golden.recheck { &[] } else { &["no lost update"] };
-            rows(base, &report, broken, false, |_, _| None)
+            wide_rows(how, rows(base, &report, violated(&model), false, trace))
+        }
+        Task::WideGolden(golden, how) => {
+            let report = search(&golden, how, means.limits);
+            let engine = wide_engine(how);
+            let base = Row { engine, ..golden_row(&golden) };
+            let rows = rows(base, &report, lost(&golden), false, |_, _| None);
+            wide_rows(how, rows)
         }
         Task::Phase(phase) => match phase.world {
             World::Members(model) => phase_run(&phase, &model, means),
@@ -276,6 +302,45 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
         },
         Task::Schedules(number) => scheduled(number, means),
     }
+}
+
+fn golden_row(golden: &Golden) -> Row {
+    let protocol = if golden.recheck { "" } else { "no recheck" };
+    Row {
+        model: GOLDEN.to_owned(),
+        protocol: protocol.to_owned(),
+        writers: golden.processes,
+        saves: 1,
+        bounds: format!("{}w", golden.processes),
+        engine: "explore".to_owned(),
+        ..Row::default()
+    }
+}
+
+/// What the golden model is known to violate.
+fn lost(golden: &Golden) -> &'static [&'static str] {
+    if golden.recheck { &[] } else { &["no lost update"] }
+}
+
+/// Says how the search was made: what it did not look at, and what it may
+/// have missed.
+fn wide_rows(how: How, mut rows: Vec<Row>) -> Vec<Row> {
+    let mut ways = Vec::new();
+    if how.symmetry {
+        ways.push("by symmetry");
+    }
+    if how.fingerprints {
+        ways.push("probabilistic: 64-bit fingerprints");
+    }
+    for row in &mut rows {
+        if row.property == "all" {
+            "all safety".clone_into(&mut row.property);
+        }
+        if !ways.is_empty() {
+            row.bound = Some(ways.join("; "));
+        }
+    }
+    rows
 }
 
 /// The store's model with crashes and faults: what is violated without them

@@ -23,6 +23,7 @@ use crate::check::phases::{Phase, World, rows as phase_rows};
 use crate::check::plan::{self, GOLDEN, LOCK, Means, Task};
 use crate::check::report::{self, Row};
 use crate::check::trouble::Troubled;
+use crate::check::wide::How;
 use crate::fsm::protocol::{LOCK_FILE, NAMED, Protocol, SHIPPED};
 use crate::fsm::session::{Role, Session};
 use crate::fsm::table::{Table, walk};
@@ -63,6 +64,23 @@ pub(super) struct CheckArguments {
         "engine", "preemptions", "replay",
     ])]
     mutants: bool,
+    /// Search with so many threads; safety only, like the next two. Of lock
+    /// and golden.
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=256),
+        conflicts_with_all = ["crash", "faults", "mutants", "engine",
+                              "preemptions", "replay", "compare_tla"]
+    )]
+    threads: Option<u16>,
+    /// Of states that are the same but for the names of processes, keep one.
+    #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
+                                      "preemptions", "replay", "compare_tla"])]
+    symmetry: bool,
+    /// Keep 64 bits of each state: less memory, and no certainty.
+    #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
+                                      "preemptions", "replay", "compare_tla"])]
+    fingerprints: bool,
     /// What runs the model.
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -275,6 +293,9 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     let of_store = [
         ("--crash", arguments.crash.is_some()),
         ("--faults", arguments.faults.is_some()),
+        ("--threads", arguments.threads.is_some()),
+        ("--symmetry", arguments.symmetry),
+        ("--fingerprints", arguments.fingerprints),
         ("--writers", arguments.writers.is_some()),
         ("--readers", arguments.readers.is_some()),
         ("--saves", arguments.saves.is_some()),
@@ -396,7 +417,12 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
             None if arguments.preemptions.is_some() => {
                 tasks.push(Task::Loom(model, arguments.preemptions));
             }
-            Some(Engine::Explore) | None => tasks.push(Task::Explore(model)),
+            Some(Engine::Explore) | None => {
+                tasks.push(match arguments.how() {
+                    Some(how) => Task::WideExplore(model, how),
+                    None => Task::Explore(model),
+                });
+            }
         }
         if arguments.replay.is_some() {
             tasks.push(Task::Kernel(model));
@@ -488,7 +514,23 @@ fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
             "{GOLDEN}: {processes} processes; wanted 1 to {PROCESSES_MAX}"
         )));
     }
-    Ok(vec![Task::Golden(Golden { processes, recheck: true })])
+    let golden = Golden { processes, recheck: true };
+    Ok(vec![match arguments.how() {
+        Some(how) => Task::WideGolden(golden, how),
+        None => Task::Golden(golden),
+    }])
+}
+
+impl CheckArguments {
+    /// How to search, if it is not the plain way.
+    fn how(&self) -> Option<How> {
+        let Self { symmetry, fingerprints, threads, .. } = *self;
+        (symmetry || fingerprints || threads.is_some()).then(|| How {
+            threads: usize::from(threads.unwrap_or(1)),
+            fingerprints,
+            symmetry,
+        })
+    }
 }
 
 fn protocol(name: &str) -> Result<Protocol, Failure> {
