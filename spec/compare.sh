@@ -117,6 +117,17 @@ END
     arguments=(lock --protocol "$1" --writers "$2" --readers "$3" --saves "$4")
 }
 
+# crashing WRITERS SAVES CRASHES
+crashing() {
+    graph Save <<END
+  Writers = {$(names w "$1")}
+  Saves = $2
+  Slots = $(($1 + 2 + $3))
+  Crashes = $3
+END
+    arguments=(lock --writers "$1" --saves "$2" --crash="$3")
+}
+
 # cancel CANCELERS STUBBORN
 cancel() {
     local bounds="$1 canceler"
@@ -186,6 +197,7 @@ planted() {
 
 if [ "$parts" = dumps ]; then
     lock shipped 2 0 1 && mv graph.dot "$2/lock-shipped-2w.dot"
+    crashing 1 1 1 && mv graph.dot "$2/save-1w.dot"
     cancel 1 FALSE && mv graph.dot "$2/cancel-1.dot"
     reading restore shipped 2x2 && mv graph.dot "$2/restore-2x2.dot"
     exit
@@ -200,6 +212,8 @@ for twin in T1NoHandover T2NoWait T2NoReplaced T3NoTorn T5NoReuse; do
     reached Lock "$twin"
 done
 reached Lock T2NoShare 'Readers={r1, r2}'
+holds Save
+for twin in TNoDoubt TNoLeftover TNotAfterCrash; do reached Save "$twin"; done
 holds Cancel
 for twin in TNotDone TNotFailed TNotCanceled TNotTooLate TNotRefused; do
     reached Cancel "$twin"
@@ -219,6 +233,10 @@ done
 same lock 2016 2 0 2
 same lock shipped 2 2 1
 same lock shipped 2 0 2
+same crashing 1 1 2
+same crashing 2 1 1
+same crashing 2 1 2
+same crashing 3 1 1
 same cancel 1 FALSE
 same cancel 1 TRUE
 same cancel 2 FALSE
@@ -244,6 +262,8 @@ if [ "$parts" = all ]; then
     for protocol in 2013 2014 2016; do
         differs "in the code, lock $protocol" lock --protocol "$protocol"
     done
+    crashing 2 1 1
+    differs "in the code, 2014 with a crash" lock --protocol 2014 --crash=1
     cancel 1 FALSE
     for mutant in flag-after-kill reap-first record-dropped fail-undecided; do
         differs "in the code, cancel $mutant" cancel --protocol "$mutant"
@@ -261,6 +281,15 @@ if [ "$parts" = all ]; then
         lock shipped 2 0 1
     planted Lock "the rename is not counted" \
         's/saved\[p\] + 1\]$/saved[p]]/' lock shipped 2 0 1
+    planted Save "the directory is not synced" \
+        's/^  .. Keep(below, {}, path, name, leftover)/  \/\\ Same/' \
+        crashing 2 1 1
+    planted Save "the new file is not synced" \
+        's/^  .. Keep(.below EXCEPT !.tmp.p.. = <<>>., past,.*/  \/\\ Same/' \
+        crashing 2 1 1
+    planted Save "no leftover is swept" \
+        's/^         l == {i .in leftover : .*/         l == leftover/' \
+        crashing 2 1 1
     planted Cancel "KILL for children that TERM has reached" \
         's/^  .. Send(running, "kill")/  \/\\ Send({i \\in running : child[i] # <<"running", "term">>}, "kill")/' \
         cancel 1 TRUE

@@ -18,10 +18,12 @@ use qubes_fsm::check::phases::World;
 use qubes_fsm::check::phases::cancel::Cancelation;
 use qubes_fsm::check::phases::restore::Reading;
 use qubes_fsm::check::phases::rows;
+use qubes_fsm::check::trouble::{Flaw, Troubled};
 use qubes_fsm::check::{Model, Property};
-use qubes_fsm::fsm::protocol::SHIPPED;
+use qubes_fsm::fsm::protocol::{HISTORY_2014, Protocol, SHIPPED};
 
 const LOCK: &str = "lock-shipped-2w.dot";
+const SAVE: &str = "save-1w.dot";
 const CANCEL: &str = "cancel-1.dot";
 const RESTORE: &str = "restore-2x2.dot";
 
@@ -72,6 +74,12 @@ fn equal_graphs_are_equal() {
              edges\n",
         ),
         (
+            SAVE,
+            &["lock", "--writers", "1", "--crash=1"],
+            "lock shipped 1w, crash, Save.tla: EQUAL, 138 states and 170 \
+             edges\n",
+        ),
+        (
             CANCEL,
             &["cancel", "--bounds", "1 canceler"],
             "cancel shipped 1 canceler, Cancel.tla: EQUAL, 174 states and \
@@ -113,6 +121,29 @@ only the specification has:
     pc = (w1 :> \"locktmp\" @@ w2 :> \"open\")
 ";
     assert_eq!(out, wanted);
+}
+
+/// What drivers and disks do wrong where processes crash has another graph, if
+/// it shows with one writer at all.
+#[test]
+fn flaws_are_different() {
+    let text = text(SAVE);
+    let right = Troubled::new(SHIPPED, (1, 0, 1), 1, 0).unwrap();
+    assert!(matches!(against(&right, &text), Compared::Equal { .. }));
+    for (flaw, protocol) in [
+        (Flaw::FileNotSynced, SHIPPED),
+        (Flaw::DirectoryNotSynced, SHIPPED),
+        (Flaw::NotSwept, SHIPPED),
+        (Flaw::UnlockedEarly, SHIPPED),
+        (Flaw::None, HISTORY_2014),
+        (Flaw::None, Protocol { sweep: false, ..SHIPPED }),
+        (Flaw::None, Protocol { verify: false, ..SHIPPED }),
+    ] {
+        let mut model = Troubled { flaw, ..right };
+        model.sessions.protocol = protocol;
+        let compared = against(&model, &text);
+        assert!(matches!(compared, Compared::Different(_)), "{model:?}");
+    }
 }
 
 /// Whatever was done wrong around the gate has another graph.
@@ -302,6 +333,12 @@ fn what_is_asked_wrongly_is_said() {
             2,
             "--compare-tla: members has no specification in TLA+; wanted \
              lock, cancel, restore or verify",
+        ),
+        (
+            &["lock", "--faults", "--compare-tla", file],
+            2,
+            "--compare-tla: no call fails in a specification of the store; \
+             wanted it without --faults",
         ),
         (
             &["cancel", "--compare-tla", file],

@@ -491,7 +491,23 @@ fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
         Some(name) => protocol(name)?,
         None => SHIPPED,
     };
-    store_model(arguments, protocol).map(Wanted::Store)
+    if arguments.faults.is_some() {
+        return Err(Failure::usage(
+            "--compare-tla: no call fails in a specification of the store; \
+             wanted it without --faults",
+        ));
+    }
+    let Some(crashes) = arguments.crash else {
+        return store_model(arguments, protocol).map(Wanted::Store);
+    };
+    let bounds = (
+        arguments.writers.unwrap_or(2),
+        arguments.readers.unwrap_or(0),
+        arguments.saves.unwrap_or(1),
+    );
+    Troubled::new(protocol, bounds, crashes.unwrap_or(1), 0)
+        .map(Wanted::Crashing)
+        .map_err(|error| Failure::usage(&error.to_string()))
 }
 
 fn store_model(

@@ -15,11 +15,14 @@ use crate::check::explore::Limits;
 use crate::check::lock::Sessions;
 use crate::check::phases::{Phase, World};
 use crate::check::plan::Task;
+use crate::check::trouble::Troubled;
 
 /// One model, and its specification.
 pub(super) enum Wanted {
     /// The store, `spec/Lock.tla`.
     Store(Sessions),
+    /// The same with crashes, `spec/Save.tla`.
+    Crashing(Troubled),
     /// A world of a phase, of `spec/Cancel.tla` or `spec/Restore.tla`.
     Phase(Phase),
 }
@@ -64,6 +67,9 @@ impl Wanted {
         match self {
             Self::Store(model) => {
                 say(&Task::Explore(*model).title(), model, &dump, limits)
+            }
+            Self::Crashing(model) => {
+                say(&Task::Trouble(*model).title(), model, &dump, limits)
             }
             Self::Phase(phase) => {
                 let title = Task::Phase(*phase).title();

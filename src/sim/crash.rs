@@ -63,6 +63,18 @@ impl Media {
         !self.overflown
     }
 
+    /// What a file holds for sure, where that is not what is seen.
+    pub fn below(&self, inode: u8) -> Option<Data> {
+        self.below.get(usize::from(inode)).copied().flatten()
+    }
+
+    /// States of the directory that a cut may bring back: what the store held,
+    /// where that is not the file of today, and temporary names.
+    pub fn pasts(&self) -> impl Iterator<Item = (Option<Data>, u8)> {
+        let pasts = self.past.iter().flatten();
+        pasts.map(|past| (past.store, past.leftovers))
+    }
+
     /// Takes note of a call: `before` and `after` are the disk around it.
     pub fn note(
         &mut self,

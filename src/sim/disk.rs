@@ -341,6 +341,11 @@ impl Disk {
         self.leftover.count_ones() as u8
     }
 
+    /// Whether a temporary name leads to it whose maker is gone.
+    pub fn is_leftover(&self, inode: u8) -> bool {
+        self.leftover & bit(inode) != 0
+    }
+
     /// How many temporary names there are, of living makers too.
     pub fn temp_names(&self) -> u8 {
         let temps = self.processes.iter().filter_map(|p| p.temp);

@@ -12,6 +12,7 @@ use qubes_fsm::check::explore::{Limits, Verdict, explore};
 use qubes_fsm::check::lock::{S1, S1_STALE, S2, S3, S5, Sessions};
 use qubes_fsm::check::phases::cancel::Cancelation;
 use qubes_fsm::check::phases::restore::Reading;
+use qubes_fsm::check::trouble::Troubled;
 use qubes_fsm::fsm::protocol::{
     Compare, HISTORY_2013, HISTORY_2014, HISTORY_2016, Keep, LOCK_FILE,
     Protocol, SHIPPED, Target,
@@ -159,6 +160,33 @@ fn holds(module: &str, constants: &str, invariants: &[&str]) -> usize {
     match run_module(module, &configuration) {
         CheckResult::Ok(stats) => stats.states_explored,
         other => panic!("{module}: {constants}: {other:?}"),
+    }
+}
+
+//= spec/lock.md#s4-nothing-acknowledged-is-gone
+#[test]
+fn save() {
+    for (writers, crashes) in [(1, 1), (1, 2), (2, 1)] {
+        let model = Troubled::new(SHIPPED, (writers, 0, 1), crashes, 0);
+        let constants = format!(
+            "CONSTANTS\nWriters = {{{}}}\nSaves = 1\nSlots = {}\n\
+             Crashes = {crashes}\n",
+            names("w", writers),
+            writers + 2 + usize::from(crashes),
+        );
+        let invariants = [
+            "SlotsSuffice",
+            "S1NoLostUpdate",
+            "S1NoStaleRead",
+            "S2OneHolder",
+            "S3Whole",
+            "S4NotGone",
+            "S5Swept",
+            "S5NoLeftovers",
+        ];
+        let states = holds("Save", &constants, &invariants);
+        let report = explore(&model.unwrap(), Limits::default());
+        assert_eq!(states, report.states);
     }
 }
 

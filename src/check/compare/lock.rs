@@ -13,24 +13,28 @@ use crate::fsm::save::State as Save;
 use crate::fsm::session::{Part, State};
 use crate::sim::disk::{DESCRIPTORS, SAVES, Updates};
 
-/// Processes, and two: `Slots` of the specification.
-fn slots(model: &Sessions) -> usize {
-    model.processes() + 2
+/// A model, and how many inodes its specification has room for.
+pub(super) struct View<'m> {
+    pub(super) model: &'m Sessions,
+    pub(super) slots: usize,
 }
 
-impl Specified for Sessions {
-    const MODULE: &'static str = "Lock";
-
-    fn variables(&self, world: &World) -> Vec<(&'static str, Value)> {
+impl View<'_> {
+    /// The variables that modules of the store have in common.
+    pub(super) fn variables(
+        &self,
+        world: &World,
+    ) -> Vec<(&'static str, Value)> {
         let disk = &world.disk;
         let each = |of: &dyn Fn(usize) -> Value| {
-            let all = (0..self.processes()).map(|p| (name(self, p), of(p)));
+            let all =
+                (0..self.model.processes()).map(|p| (self.name(p), of(p)));
             Value::function(all)
         };
         let main = |p| main(&world.sessions[p]);
         let inode = |p, fd| {
             let handle = disk.opened(p, fd);
-            number(self, handle.map(|handle| handle.inode))
+            self.number(handle.map(|handle| handle.inode))
         };
         // There are two descriptors: one that the machine does not know of
         // is shown too.
@@ -44,28 +48,28 @@ impl Specified for Sessions {
             Value::sequence((1..=count).map(of))
         };
         let content = |slot| {
-            let file = disk.inode(place(self, slot));
-            updates(self, file.content)
+            let file = disk.inode(self.place(slot));
+            self.updates(file.content)
         };
-        let whole = |slot| Value::Truth(disk.inode(place(self, slot)).whole);
+        let whole = |slot| Value::Truth(disk.inode(self.place(slot)).whole);
         let holders = |slot| {
             let locks = |p: &usize| {
                 let all = (0..DESCRIPTORS as u8).map(Fd);
                 let mut open = all.filter_map(|fd| disk.opened(*p, fd));
                 open.any(|handle| {
-                    handle.inode == place(self, slot) && handle.ofd.is_some()
+                    handle.inode == self.place(slot) && handle.ofd.is_some()
                 })
             };
-            let holders = (0..self.processes()).filter(locks);
-            Value::set(holders.map(|p| name(self, p)))
+            let holders = (0..self.model.processes()).filter(locks);
+            Value::set(holders.map(|p| self.name(p)))
         };
-        let lockable =
-            slots(self) + usize::from(self.protocol.target == Target::LockFile);
-        let memory = |p| updates(self, disk.process(p).memory);
+        let lockable = self.slots
+            + usize::from(self.model.protocol.target == Target::LockFile);
+        let memory = |p| self.updates(disk.process(p).memory);
         vec![
-            ("path", number(self, Some(disk.store().0))),
-            ("content", files(slots(self), &content)),
-            ("whole", files(slots(self), &whole)),
+            ("path", self.number(Some(disk.store().0))),
+            ("content", files(self.slots, &content)),
+            ("whole", files(self.slots, &whole)),
             ("lock", files(lockable, &holders)),
             ("pc", each(&|p| Value::text(pc(&world.sessions[p])))),
             (
@@ -73,10 +77,58 @@ impl Specified for Sessions {
                 each(&|p| main(p).map_or(Value::number(0), |fd| inode(p, fd))),
             ),
             ("tmp", each(&second)),
-            ("name", each(&|p| number(self, disk.process(p).temp()))),
+            ("name", each(&|p| self.number(disk.process(p).temp()))),
             ("base", each(&memory)),
             ("saved", each(&|p| Value::number(world.sessions[p].saved))),
         ]
+    }
+
+    /// Writers w1, w2 and so on, then readers r1, r2.
+    pub(super) fn name(&self, process: usize) -> Value {
+        Value::Name(match process.checked_sub(self.model.writers) {
+            None => format!("w{}", process + 1),
+            Some(reader) => format!("r{}", reader + 1),
+        })
+    }
+
+    /// The inode of a slot: the lock file is the last of the specification's
+    /// files and the second of the disk's.
+    pub(super) fn place(&self, slot: usize) -> u8 {
+        let place = match (self.model.protocol.target, slot) {
+            (Target::Store, _) | (Target::LockFile, 1) => slot - 1,
+            (Target::LockFile, slot) if slot > self.slots => 1,
+            (Target::LockFile, slot) => slot,
+        };
+        u8::try_from(place).unwrap_or(u8::MAX)
+    }
+
+    /// The slot of an inode; 0: of none.
+    pub(super) fn number(&self, inode: Option<u8>) -> Value {
+        let slot = (1..=self.slots + 1)
+            .find(|slot| Some(self.place(*slot)) == inode)
+            .unwrap_or(0);
+        Value::number(slot as u32)
+    }
+
+    pub(super) fn updates(&self, updates: Updates) -> Value {
+        let all = (0..self.model.processes()).flat_map(|process| {
+            (0..SAVES as u8).map(move |save| (process, save))
+        });
+        let held = all.filter(|(process, save)| {
+            updates.has(Updates::one(*process, *save))
+        });
+        Value::set(held.map(|(process, save)| {
+            Value::sequence([self.name(process), Value::number(save + 1)])
+        }))
+    }
+}
+
+impl Specified for Sessions {
+    const MODULE: &'static str = "Lock";
+
+    fn variables(&self, world: &World) -> Vec<(&'static str, Value)> {
+        // Processes, and two: `Slots` of the specification.
+        View { model: self, slots: self.processes() + 2 }.variables(world)
     }
 
     fn action(&self, world: &World, call: &Call) -> &'static str {
@@ -89,6 +141,7 @@ impl Specified for Sessions {
             "storeopen" => "Storeopen",
             "load" => "Load",
             "storeclose" => "Storeclose",
+            "sweep" => "Sweep",
             "create" => "Create",
             "write" => "Write",
             "sync" => "Sync",
@@ -106,43 +159,6 @@ impl Specified for Sessions {
             _ => "-",
         }
     }
-}
-
-/// Writers w1, w2 and so on, then readers r1, r2.
-fn name(model: &Sessions, process: usize) -> Value {
-    Value::Name(match process.checked_sub(model.writers) {
-        None => format!("w{}", process + 1),
-        Some(reader) => format!("r{}", reader + 1),
-    })
-}
-
-/// The inode of a slot: the lock file is the last of the specification's
-/// files and the second of the disk's.
-fn place(model: &Sessions, slot: usize) -> u8 {
-    let place = match (model.protocol.target, slot) {
-        (Target::Store, _) | (Target::LockFile, 1) => slot - 1,
-        (Target::LockFile, slot) if slot > slots(model) => 1,
-        (Target::LockFile, slot) => slot,
-    };
-    u8::try_from(place).unwrap_or(u8::MAX)
-}
-
-/// The slot of an inode; 0: of none.
-fn number(model: &Sessions, inode: Option<u8>) -> Value {
-    let slot = (1..=slots(model) + 1)
-        .find(|slot| Some(place(model, *slot)) == inode)
-        .unwrap_or(0);
-    Value::number(slot as u32)
-}
-
-fn updates(model: &Sessions, updates: Updates) -> Value {
-    let all = (0..model.processes())
-        .flat_map(|process| (0..SAVES as u8).map(move |save| (process, save)));
-    let held = all
-        .filter(|(process, save)| updates.has(Updates::one(*process, *save)));
-    Value::set(held.map(|(process, save)| {
-        Value::sequence([name(model, process), Value::number(save + 1)])
-    }))
 }
 
 /// The main descriptor, as the machine knows it.
@@ -182,7 +198,7 @@ fn pc(state: &State) -> &'static str {
         Part::Loading(..) => "load",
         Part::ClosingStore(_, _, None) => "storeclose",
         Part::Saving(_, state) => match state {
-            Save::Sweeping => "SWEEP",
+            Save::Sweeping => "sweep",
             Save::Creating => "create",
             Save::Writing(_) => "write",
             Save::Syncing(_) => "sync",

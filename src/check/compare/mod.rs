@@ -12,6 +12,7 @@ pub mod cancel;
 pub mod dump;
 pub mod lock;
 pub mod restore;
+pub mod save;
 pub mod value;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,0 +1,13 @@
+------------------------------- MODULE MCSave -------------------------------
+(* Model of Save for TLC, with the reachability twins: each says that a    *)
+(* state in which a property could have failed is never reached, and is    *)
+(* expected to be violated.                                                *)
+EXTENDS Save
+
+(* S4: a cut could undo what nobody was promised.                          *)
+TNoDoubt == crashes > 0 => Cardinality({o[1] : o \in Outcomes}) = 1
+(* S5: a save finds what a crash left.                                     *)
+TNoLeftover == leftover = {} \/ \A p \in Writers : pc[p] # "sweep"
+(* S7: all is saved, after a crash.                                        *)
+TNotAfterCrash == crashes = 0 => \E p \in Writers : pc[p] # "done"
+=============================================================================

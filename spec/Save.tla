@@ -1,0 +1,328 @@
+-------------------------------- MODULE Save --------------------------------
+(* The shipped protocol of Lock.tla with crashes: a process dies, or the   *)
+(* power is cut, at any step.  What a process sees is as in Lock.tla; below *)
+(* it lies the medium, which knows only what was synced.  No call fails.   *)
+EXTENDS Naturals, FiniteSets
+CONSTANTS Writers,  \* the processes
+          Saves,    \* saves of one writer in its session
+          Slots,    \* inode slots
+          Crashes   \* so many at most
+VARIABLES path, content, whole, lock, pc, fd, tmp, name, base, saved,
+                    \* as in Lock.tla; saved begins again with the session
+          made,     \* writer -> renames done in all its sessions
+          leftover, \* inodes whose temporary name has no living maker
+          below,    \* inode -> what it holds for sure, if that is not what
+                    \* is seen: at most one of <<"empty">>, <<"torn">> and
+                    \* <<"whole", updates>>
+          past,     \* states of the directory that a cut may bring back:
+                    \* <<what the store held (if not its file of today),
+                    \*   temporary names>>
+          acked,    \* updates that were acknowledged
+          crashes,  \* that may still come
+          gone      \* has a cut left what must not be?
+seen == <<path, content, whole, lock, fd, tmp, name, base, saved, made,
+          leftover>>
+medium == <<below, past>>
+vars == <<path, content, whole, lock, pc, fd, tmp, name, base, saved, made,
+          leftover, below, past, acked, crashes, gone>>
+
+Inodes == 1..Slots
+None   == 0
+First  == 1
+Update(p) == <<p, made[p] + 1>>
+
+Init == /\ path = First
+        /\ content = [i \in Inodes |-> {}]
+        /\ whole = [i \in Inodes |-> i = First]
+        /\ lock = [i \in Inodes |-> {}]
+        /\ pc = [p \in Writers |-> "open"]
+        /\ fd = [p \in Writers |-> None]
+        /\ tmp = [p \in Writers |-> None]
+        /\ name = [p \in Writers |-> None]
+        /\ base = [p \in Writers |-> {}]
+        /\ saved = [p \in Writers |-> 0]
+        /\ made = [p \in Writers |-> 0]
+        /\ leftover = {}
+        /\ below = [i \in Inodes |-> <<>>]
+        /\ past = {}
+        /\ acked = {}
+        /\ crashes = Crashes
+        /\ gone = FALSE
+
+-----------------------------------------------------------------------------
+(* What is seen.                                                           *)
+Linked(a, n, l) == {a} \cup {n[p] : p \in Writers} \cup l
+Live(a, f, t, n, l) == Linked(a, n, l) \cup {f[p] : p \in Writers}
+                                       \cup {t[p] : p \in Writers}
+Free     == Inodes \ Live(path, fd, tmp, name, leftover)
+Least(S) == CHOOSE i \in S : \A j \in S : i <= j
+Blank(L) ==
+  /\ content' = [i \in Inodes |-> IF i \in L THEN content[i] ELSE {}]
+  /\ whole' = [i \in Inodes |-> i \in L /\ whole[i]]
+Unlocked(p, i) == [lock EXCEPT ![i] = @ \ {p}]
+
+-----------------------------------------------------------------------------
+(* What is below.                                                          *)
+Seen(i) == IF whole[i] THEN <<"whole", content[i]>> ELSE <<"torn">>
+(* What the file of the store may hold after a cut: what was not synced is *)
+(* the old content, nothing, a part, or the new content.                   *)
+Contents == IF below[path] = <<>> THEN {Seen(path)}
+            ELSE {below[path][1], <<"empty">>, <<"torn">>, Seen(path)}
+Names(n, l) == Cardinality(({n[p] : p \in Writers} \ {None}) \cup l)
+Today == <<<<>>, Names(name, leftover)>>
+Outcomes ==
+  UNION {IF d[1] # <<>> THEN {<<d[1][1], d[2]>>}
+         ELSE {<<c, d[2]>> : c \in Contents} : d \in past \cup {Today}}
+
+(* The medium after a call of which it need not know more: b and d are     *)
+(* below and past so far, n and l the temporary names after the call, a    *)
+(* the file of the store.  When the last crash has come, nobody will ever  *)
+(* look at it again.  Nothing happens once an acknowledged update is gone.  *)
+Keep(b, d, a, n, l) ==
+  /\ ~gone
+  /\ UNCHANGED <<crashes, gone>>
+  /\ IF crashes = 0 THEN UNCHANGED medium
+     ELSE /\ below' = [i \in Inodes |-> IF i \in Linked(a, n, l) THEN b[i]
+                                        ELSE <<>>]
+          /\ past' = d \ {<<<<>>, Names(n, l)>>}
+(* Names went or came, one after the other: each number in between.        *)
+Renamed(n, l) ==
+  LET was == Names(name, leftover)
+      is  == Names(n, l)
+  IN {<<<<>>, k>> : k \in {j \in 0..was : j > is \/ j = was}}
+Same == Keep(below, past, path, name, leftover)
+
+-----------------------------------------------------------------------------
+(* A writer gets the lock.                                                 *)
+Go(p, call) == pc' = [pc EXCEPT ![p] = call]
+
+Open(p) ==
+  /\ pc[p] = "open" /\ Go(p, "lock")
+  /\ fd' = [fd EXCEPT ![p] = path]
+  /\ Same
+  /\ UNCHANGED <<path, content, whole, lock, tmp, name, base, saved, made,
+                 leftover, acked>>
+
+Lock(p) ==
+  /\ pc[p] = "lock" /\ Go(p, "statfd")
+  /\ lock[fd[p]] \ {p} = {}
+  /\ lock' = [lock EXCEPT ![fd[p]] = {p}]
+  /\ Same
+  /\ UNCHANGED <<path, content, whole, fd, tmp, name, base, saved, made,
+                 leftover, acked>>
+
+Statfd(p) ==
+  /\ pc[p] = "statfd" /\ Go(p, "statname")
+  /\ Same
+  /\ UNCHANGED <<seen, acked>>
+
+Statname(p) ==
+  /\ pc[p] = "statname" /\ Go(p, IF path = fd[p] THEN "load" ELSE "reopen")
+  /\ Same
+  /\ UNCHANGED <<seen, acked>>
+
+Reopen(p) ==
+  /\ pc[p] = "reopen" /\ Go(p, "open")
+  /\ fd' = [fd EXCEPT ![p] = None]
+  /\ Blank(Live(path, fd', tmp, name, leftover))
+  /\ lock' = Unlocked(p, fd[p])
+  /\ Same
+  /\ UNCHANGED <<path, tmp, name, base, saved, made, leftover, acked>>
+
+Load(p) ==
+  /\ pc[p] = "load" /\ Go(p, "sweep")
+  /\ base' = [base EXCEPT ![p] = content[fd[p]]]
+  /\ Same
+  /\ UNCHANGED <<path, content, whole, lock, fd, tmp, name, saved, made,
+                 leftover, acked>>
+
+-----------------------------------------------------------------------------
+(* It saves.  A temporary file that nobody has locked was left by somebody *)
+(* who died: only a holder has one.                                        *)
+Sweep(p) ==
+  /\ pc[p] = "sweep" /\ Go(p, "create")
+  /\ LET n == [q \in Writers |-> IF name[q] = None \/ lock[name[q]] # {}
+                                 THEN name[q] ELSE None]
+         l == {i \in leftover : lock[i] # {}}
+     IN /\ name' = n /\ leftover' = l
+        /\ Blank(Live(path, fd, tmp, n, l))
+        /\ Keep(below, past \cup Renamed(n, l), path, n, l)
+  /\ UNCHANGED <<path, lock, fd, tmp, base, saved, made, acked>>
+
+(* A new file is empty on the medium, whatever is written, until the sync. *)
+Create(p) ==
+  /\ pc[p] = "create" /\ Go(p, "write")
+  /\ Free # {}
+  /\ tmp' = [tmp EXCEPT ![p] = Least(Free)]
+  /\ name' = [name EXCEPT ![p] = Least(Free)]
+  /\ Keep([below EXCEPT ![Least(Free)] = <<<<"empty">>>>],
+          past \cup Renamed(name', leftover), path, name', leftover)
+  /\ UNCHANGED <<path, content, whole, lock, fd, base, saved, made, leftover,
+                 acked>>
+
+Write(p) ==
+  /\ pc[p] = "write" /\ Go(p, "sync")
+  /\ content' = [content EXCEPT ![tmp[p]] = base[p] \cup {Update(p)}]
+  /\ whole' = [whole EXCEPT ![tmp[p]] = TRUE]
+  /\ Same
+  /\ UNCHANGED <<path, lock, fd, tmp, name, base, saved, made, leftover,
+                 acked>>
+
+Sync(p) ==
+  /\ pc[p] = "sync" /\ Go(p, "locktmp")
+  /\ Keep([below EXCEPT ![tmp[p]] = <<>>], past, path, name, leftover)
+  /\ UNCHANGED <<seen, acked>>
+
+Locktmp(p) ==
+  /\ pc[p] = "locktmp" /\ Go(p, "cmpstat")
+  /\ lock[tmp[p]] = {}
+  /\ lock' = [lock EXCEPT ![tmp[p]] = {p}]
+  /\ Same
+  /\ UNCHANGED <<path, content, whole, fd, tmp, name, base, saved, made,
+                 leftover, acked>>
+
+Cmpstat(p) ==
+  /\ pc[p] = "cmpstat" /\ Go(p, IF path = fd[p] THEN "cmpread" ELSE "unlink")
+  /\ Same
+  /\ UNCHANGED <<seen, acked>>
+
+Cmpread(p) ==
+  /\ pc[p] = "cmpread"
+  /\ Go(p, IF content[fd[p]] = base[p] THEN "rename" ELSE "unlink")
+  /\ Same
+  /\ UNCHANGED <<seen, acked>>
+
+(* Until the directory is synced a cut may bring back what the name led to *)
+(* before, with what that file may hold.                                   *)
+Rename(p) ==
+  /\ pc[p] = "rename" /\ Go(p, "syncdir")
+  /\ path' = name[p]
+  /\ name' = [name EXCEPT ![p] = None]
+  /\ Blank(Live(path', fd, tmp, name', leftover))
+  /\ base' = [base EXCEPT ![p] = @ \cup {Update(p)}]
+  /\ saved' = [saved EXCEPT ![p] = @ + 1]
+  /\ made' = [made EXCEPT ![p] = @ + 1]
+  /\ LET fixed(d) == IF d[1] # <<>> THEN {d}
+                     ELSE {<<<<c>>, d[2]>> : c \in Contents}
+     IN Keep(below, UNION {fixed(d) : d \in past \cup {Today}}, path', name',
+             leftover)
+  /\ UNCHANGED <<lock, fd, tmp, leftover, acked>>
+
+Syncdir(p) ==
+  /\ pc[p] = "syncdir" /\ Go(p, "closeold")
+  /\ acked' = acked \cup {<<p, made[p]>>}
+  /\ Keep(below, {}, path, name, leftover)
+  /\ UNCHANGED seen
+
+Closeold(p) ==
+  /\ pc[p] = "closeold"
+  /\ Go(p, IF saved[p] < Saves THEN "sweep" ELSE "release")
+  /\ fd' = [fd EXCEPT ![p] = tmp[p]]
+  /\ tmp' = [tmp EXCEPT ![p] = None]
+  /\ Blank(Live(path, fd', tmp', name, leftover))
+  /\ lock' = Unlocked(p, fd[p])
+  /\ Same
+  /\ UNCHANGED <<path, name, base, saved, made, leftover, acked>>
+
+(* Refused: not with the processes of this module.                         *)
+Unlink(p) ==
+  /\ pc[p] = "unlink" /\ Go(p, "discard")
+  /\ name' = [name EXCEPT ![p] = None]
+  /\ Blank(Live(path, fd, tmp, name', leftover))
+  /\ Keep(below, past \cup Renamed(name', leftover), path, name', leftover)
+  /\ UNCHANGED <<path, lock, fd, tmp, base, saved, made, leftover, acked>>
+
+Discard(p) ==
+  /\ pc[p] = "discard" /\ Go(p, "release")
+  /\ tmp' = [tmp EXCEPT ![p] = None]
+  /\ Blank(Live(path, fd, tmp', name, leftover))
+  /\ lock' = Unlocked(p, tmp[p])
+  /\ Same
+  /\ UNCHANGED <<path, fd, name, base, saved, made, leftover, acked>>
+
+Release(p) ==
+  /\ pc[p] = "release" /\ Go(p, IF saved[p] < Saves THEN "refused" ELSE "done")
+  /\ fd' = [fd EXCEPT ![p] = None]
+  /\ Blank(Live(path, fd', tmp, name, leftover))
+  /\ lock' = Unlocked(p, fd[p])
+  /\ base' = [base EXCEPT ![p] = {}]
+  /\ Same
+  /\ UNCHANGED <<path, tmp, name, saved, made, leftover, acked>>
+
+-----------------------------------------------------------------------------
+(* Crashes.  Who was at work starts its session again.                     *)
+Over(p) == pc[p] \in {"done", "refused"}
+Forget == IF crashes = 1
+          THEN below' = [i \in Inodes |-> <<>>] /\ past' = {}
+          ELSE UNCHANGED medium
+
+(* A process dies: descriptors and locks go, its temporary file stays.     *)
+Kill(p) ==
+  /\ crashes > 0 /\ ~gone /\ ~Over(p) /\ (pc[p] # "open" \/ saved[p] # 0)
+  /\ crashes' = crashes - 1
+  /\ Go(p, "open")
+  /\ fd' = [fd EXCEPT ![p] = None]
+  /\ tmp' = [tmp EXCEPT ![p] = None]
+  /\ name' = [name EXCEPT ![p] = None]
+  /\ leftover' = leftover \cup ({name[p]} \ {None})
+  /\ base' = [base EXCEPT ![p] = {}]
+  /\ saved' = [saved EXCEPT ![p] = 0]
+  /\ lock' = [i \in Inodes |-> lock[i] \ {p}]
+  /\ Blank(Live(path, fd', tmp', name', leftover'))
+  /\ Forget
+  /\ UNCHANGED <<path, made, acked, gone>>
+
+(* The power is cut: any outcome that the medium allows.  Nothing that was *)
+(* acknowledged may be missing, unless it was overwritten before.          *)
+Cut ==
+  /\ crashes > 0 /\ ~gone
+  /\ \E o \in Outcomes :
+       LET is   == o[1][1] = "whole"
+           left == IF is THEN o[1][2] ELSE {}
+       IN /\ gone' = ~(is /\ (acked \cap content[path]) \subseteq left)
+          /\ content' = [i \in Inodes |-> IF i = First THEN left ELSE {}]
+          /\ whole' = [i \in Inodes |-> i = First /\ is]
+          /\ leftover' = 2..(o[2] + 1)
+  /\ path' = First
+  /\ lock' = [i \in Inodes |-> {}]
+  /\ pc' = [p \in Writers |-> IF Over(p) THEN pc[p] ELSE "open"]
+  /\ saved' = [p \in Writers |-> IF Over(p) THEN saved[p] ELSE 0]
+  /\ fd' = [p \in Writers |-> None]
+  /\ tmp' = [p \in Writers |-> None]
+  /\ name' = [p \in Writers |-> None]
+  /\ base' = [p \in Writers |-> {}]
+  /\ below' = [i \in Inodes |-> <<>>] /\ past' = {}
+  /\ crashes' = crashes - 1
+  /\ UNCHANGED <<made, acked>>
+
+Step(p) == \/ Open(p) \/ Lock(p) \/ Statfd(p) \/ Statname(p) \/ Reopen(p)
+           \/ Load(p) \/ Sweep(p) \/ Create(p) \/ Write(p) \/ Sync(p)
+           \/ Locktmp(p) \/ Cmpstat(p) \/ Cmpread(p) \/ Rename(p)
+           \/ Syncdir(p) \/ Closeold(p) \/ Unlink(p) \/ Discard(p)
+           \/ Release(p)
+Next == Cut \/ \E p \in Writers : Step(p) \/ Kill(p)
+Spec == Init /\ [][Next]_vars
+FairSpec == Spec /\ \A p \in Writers : WF_vars(Step(p))
+
+-----------------------------------------------------------------------------
+(* Properties: spec/lock.md.                                               *)
+Holds(p) == pc[p] \notin {"open", "lock", "statfd", "statname", "reopen",
+                          "done", "refused"}
+SlotsSuffice == Free # {} \/ \A p \in Writers : pc[p] # "create"
+S1NoLostUpdate == gone \/ acked \subseteq content[path]
+S1NoStaleRead ==
+  \A p \in Writers : (Holds(p) /\ pc[p] # "load") => base[p] = content[path]
+S2OneHolder ==
+  /\ \A p, q \in Writers : (Holds(p) /\ Holds(q)) => p = q
+  /\ \A p \in Writers : Holds(p) =>
+       path = IF pc[p] \in {"syncdir", "closeold"} THEN tmp[p] ELSE fd[p]
+S3Whole == gone \/ whole[path]
+S4NotGone == ~gone
+S5Swept == \A p \in Writers :
+  (Holds(p) /\ pc[p] \notin {"load", "sweep", "create", "release"})
+    => leftover = {}
+S5NoLeftovers == \A p \in Writers : Over(p) =>
+  /\ fd[p] = None /\ tmp[p] = None /\ name[p] = None
+  /\ \A i \in Inodes : p \notin lock[i]
+S7Finishes == \A p \in Writers : <>(gone \/ Over(p))
+=============================================================================

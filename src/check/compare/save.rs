@@ -1,0 +1,70 @@
+//! The store's model with crashes in the words of `spec/Save.tla`.
+//!
+//! Lives here: which variables its states are beyond those of `Lock.tla`, and
+//! which actions its steps. May not live here: either model.
+
+use super::Specified;
+use super::lock::View;
+use super::value::Value;
+use crate::check::trouble::{Step, Struck, Troubled};
+use crate::sim::crash::Data;
+
+impl Specified for Troubled {
+    const MODULE: &'static str = "Save";
+
+    fn variables(&self, at: &Struck) -> Vec<(&'static str, Value)> {
+        let model = &self.sessions;
+        // One more for what each crash may leave.
+        let slots = model.processes() + 2 + usize::from(self.crashes);
+        let view = View { model, slots };
+        let disk = &at.world.disk;
+        let made = (0..model.processes())
+            .map(|p| (view.name(p), Value::number(disk.process(p).saves)));
+        let left = (1..=slots)
+            .filter(|slot| disk.is_leftover(view.place(*slot)))
+            .map(|slot| Value::number(slot as u32));
+        let below = (1..=slots).map(|slot| {
+            let below = at.media.below(view.place(slot));
+            Value::sequence(below.map(|b| data(&view, b)))
+        });
+        let past = at.media.pasts().map(|(store, names)| {
+            let store = Value::sequence(store.map(|s| data(&view, s)));
+            Value::sequence([store, Value::number(names)])
+        });
+        let mut variables = view.variables(&at.world);
+        variables.extend([
+            ("made", Value::function(made)),
+            ("leftover", Value::set(left)),
+            ("below", Value::sequence(below)),
+            ("past", Value::set(past)),
+            ("acked", view.updates(at.acknowledged)),
+            ("crashes", Value::number(at.crashes)),
+            ("gone", Value::Truth(at.gone)),
+        ]);
+        if !at.media.is_complete() {
+            variables.push(("OVERFLOWN", Value::Truth(true)));
+        }
+        variables
+    }
+
+    fn action(&self, at: &Struck, step: &Step) -> &'static str {
+        match step {
+            Step::Call(call) => self.sessions.action(&at.world, call),
+            Step::Killed(_) => "Kill",
+            Step::Cut(_) => "Cut",
+            Step::Fault(_) => "FAULT",
+            Step::Odd(..) => "ODD",
+            Step::Touched => "TOUCHED",
+        }
+    }
+}
+
+fn data(view: &View<'_>, data: Data) -> Value {
+    match data {
+        Data::Empty => Value::sequence([Value::text("empty")]),
+        Data::Torn => Value::sequence([Value::text("torn")]),
+        Data::Whole(content) => {
+            Value::sequence([Value::text("whole"), view.updates(content)])
+        }
+    }
+}
