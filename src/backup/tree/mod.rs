@@ -32,6 +32,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod path;
+mod publish;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -44,6 +47,7 @@ use rustix::fs::FileType;
 pub use super::error::TreeError;
 pub use super::kernel::Time;
 
+use self::path::RelPath;
 use super::error::kind_name;
 use super::kernel::{Failed, Folder, Meta, NewFile, OWNER};
 
@@ -148,23 +152,10 @@ struct Room {
     is_removed: AtomicBool,
 }
 
-/// A checked path below a directory, with `/` between its components.
-#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-struct RelPath(Vec<u8>);
-
 #[derive(Debug)]
 enum Link {
     Symbolic { path: RelPath, target: Vec<u8>, time: Time },
     Hard { path: RelPath, to: RelPath },
-}
-
-/// How far a merge has got.
-#[derive(Debug, Default)]
-struct Merge {
-    moved: u64,
-    replaced: u64,
-    /// Existing directories that had to be made accessible.
-    loosened: Vec<(RelPath, u32)>,
 }
 
 impl Target {
@@ -471,236 +462,6 @@ impl Staged {
         self.remove()
     }
 
-    fn publish_inner(
-        &mut self,
-        top: &[impl AsRef<[u8]>],
-        durable: bool,
-    ) -> Result<Published, TreeError> {
-        let top = &RelPath::new(top)?;
-        self.check_top(top)?;
-        self.complete()?;
-        let merged = self.is_merge(top)?;
-        let mut merge = Merge::default();
-        if merged {
-            self.check_merge(top)?;
-        }
-        if durable {
-            self.sync(top)?;
-        }
-        if merged {
-            self.merge(top, &mut merge)?;
-        } else {
-            self.move_whole(top, &mut merge)?;
-        }
-        let place = &self.room.target.place;
-        let path = place.path.join(top.as_path());
-        if let Err(error) = self.settle(top, merged.then_some(&merge), durable)
-        {
-            let cause = Box::new(error);
-            return Err(TreeError::Unsettled { path, cause });
-        }
-        let Merge { replaced, .. } = merge;
-        Ok(Published { path, members: self.members, replaced })
-    }
-
-    /// Everything must lie at `top` or below.
-    fn check_top(&self, top: &RelPath) -> Result<(), TreeError> {
-        if self.witnesses.is_empty() {
-            return Err(TreeError::NoMember { path: top.into() });
-        }
-        match self.witnesses.iter().find(|path| !path.is_below(top)) {
-            Some(path) => Err(TreeError::MemberOutside {
-                path: path.into(),
-                top: top.into(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether `top` is a directory that exists, and is to be merged.
-    fn is_merge(&self, top: &RelPath) -> Result<bool, TreeError> {
-        let target = &self.room.target;
-        let Some(old) = target.place.at(top, Folder::entry)? else {
-            return Ok(false);
-        };
-        let path = target.place.path.join(top.as_path());
-        if !target.overwrite {
-            return Err(TreeError::Exists { path });
-        }
-        let new = self.make(top, Folder::entry)?.map(|entry| entry.kind);
-        let new_is_dir = new == Some(FileType::Directory);
-        check_kinds(path, new_is_dir, old.kind)?;
-        Ok(new_is_dir)
-    }
-
-    /// Moves what is new, or replaces one file.
-    fn move_whole(
-        &self,
-        top: &RelPath,
-        merge: &mut Merge,
-    ) -> Result<(), TreeError> {
-        let target = &self.room.target;
-        let mut made = Vec::new();
-        let moved = target
-            .place
-            .make_parents(top, &mut made)
-            .and_then(|()| self.move_one(top, merge));
-        if moved.is_err() {
-            // Only empty ones can be removed: nobody else's file is lost.
-            for path in made.iter().rev() {
-                let _ = target.place.folder.remove_dir(&path.0);
-            }
-        }
-        moved
-    }
-
-    /// Moves one name; an existing file gives way if that is allowed.
-    fn move_one(
-        &self,
-        at: &RelPath,
-        merge: &mut Merge,
-    ) -> Result<(), TreeError> {
-        let Target { place, overwrite, .. } = &self.room.target;
-        let from = &self.room.folder;
-        let inside = self.inside(at);
-        let moved = place.at(at, |to, path| {
-            match from.move_to(&inside.0, to, path) {
-                Err(failed) if failed.is_there_already() && *overwrite => {
-                    from.replace(&inside.0, to, path)?;
-                    merge.replaced += 1;
-                    Ok(Ok(()))
-                }
-                Err(failed) if failed.is_there_already() => Ok(Err(())),
-                moved => moved.map(Ok),
-            }
-        })?;
-        if moved.is_err() {
-            let path = place.path.join(at.as_path());
-            return Err(TreeError::Exists { path });
-        }
-        merge.moved += 1;
-        Ok(())
-    }
-
-    /// Looks for conflicts, and changes nothing but for a moment.
-    fn check_merge(&self, top: &RelPath) -> Result<(), TreeError> {
-        let mut merge = Merge::default();
-        let checked = self.walk(top, &mut merge, |_, _| Ok(()));
-        self.tighten(&merge);
-        checked
-    }
-
-    fn merge(&self, top: &RelPath, merge: &mut Merge) -> Result<(), TreeError> {
-        let done = self.walk(top, merge, |at, merge| self.move_one(at, merge));
-        if done.is_err() {
-            self.tighten(merge);
-        }
-        match done {
-            Err(cause) if merge.moved > 0 => Err(TreeError::Partly {
-                path: self.room.target.place.path.join(top.as_path()),
-                moved: merge.moved,
-                cause: Box::new(cause),
-            }),
-            done => done,
-        }
-    }
-
-    /// Calls `act` for each staged name whose parent exists in the target
-    /// already, and that is no directory in both.
-    fn walk(
-        &self,
-        top: &RelPath,
-        merge: &mut Merge,
-        mut act: impl FnMut(&RelPath, &mut Merge) -> Result<(), TreeError>,
-    ) -> Result<(), TreeError> {
-        let place = &self.room.target.place;
-        let mut directories = vec![top.clone()];
-        while let Some(directory) = directories.pop() {
-            // If it cannot be done, what needs it says so.
-            if let Ok(Some(mode)) = place.folder.loosen(&directory.0) {
-                merge.loosened.push((directory.clone(), mode));
-            }
-            for name in self.make(&directory, Folder::names)? {
-                let at = directory.join(&name);
-                let new = self.make(&at, Folder::entry)?;
-                let new = new.map(|entry| entry.kind == FileType::Directory);
-                let new_is_dir = new.unwrap_or_default();
-                let Some(old) = place.at(&at, Folder::entry)? else {
-                    act(&at, merge)?;
-                    continue;
-                };
-                let path = place.path.join(at.as_path());
-                check_kinds(path, new_is_dir, old.kind)?;
-                if new_is_dir {
-                    directories.push(at);
-                } else {
-                    act(&at, merge)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives existing directories the modes back that they had.
-    fn tighten(&self, merge: &Merge) {
-        let folder = &self.room.target.place.folder;
-        for (path, mode) in merge.loosened.iter().rev() {
-            let _ = folder.set_dir_mode(&path.0, *mode);
-        }
-    }
-
-    /// What a directory gets when it is in place, and what makes it durable.
-    fn settle(
-        &self,
-        top: &RelPath,
-        merge: Option<&Merge>,
-        durable: bool,
-    ) -> Result<(), TreeError> {
-        let place = &self.room.target.place;
-        let mut last: BTreeMap<&RelPath, (u32, Option<Time>)> = BTreeMap::new();
-        for (path, mode) in merge.iter().flat_map(|merge| &merge.loosened) {
-            last.insert(path, (*mode, None));
-        }
-        for (path, meta) in &self.directories {
-            if merge.is_some() || meta.mode & OWNER != OWNER {
-                last.insert(path, (meta.mode, Some(meta.time)));
-            }
-        }
-        for (path, (mode, time)) in last.iter().rev() {
-            place.at(path, |folder, path| match *time {
-                Some(time) => folder.set_meta(path, Meta { mode: *mode, time }),
-                None => folder.set_dir_mode(path, *mode),
-            })?;
-        }
-        if !durable {
-            return Ok(());
-        }
-        if merge.is_some() || !last.is_empty() {
-            return place.at(&RelPath::default(), |to, _| to.sync_all());
-        }
-        for parent in top.parents().rev() {
-            place.at(&parent, Folder::sync)?;
-        }
-        place.at(&RelPath::default(), Folder::sync)
-    }
-
-    /// Contents must be on disk before their name is.
-    fn sync(&self, top: &RelPath) -> Result<(), TreeError> {
-        let entry = self.make(top, Folder::entry)?;
-        let is_file =
-            entry.is_some_and(|entry| entry.kind == FileType::RegularFile);
-        self.make(top, |folder, path| {
-            if is_file {
-                match folder.sync(path) {
-                    // Its mode may forbid to open it.
-                    Err(failed) if failed.call == "open" => {}
-                    synced => return synced,
-                }
-            }
-            folder.sync_all()
-        })
-    }
-
     fn make_link(&self, link: &Link) -> Result<(), TreeError> {
         let (path, to) = match link {
             Link::Symbolic { path, target, time } => {
@@ -941,64 +702,6 @@ impl Drop for Room {
     }
 }
 
-impl RelPath {
-    fn new(components: &[impl AsRef<[u8]>]) -> Result<Self, TreeError> {
-        let names = components.iter().map(AsRef::as_ref);
-        let joined = names.clone().collect::<Vec<_>>().join(&b'/');
-        let found = match components {
-            [] => Some("no name"),
-            _ => names.clone().find_map(fault),
-        };
-        let path = PathBuf::from(OsStr::from_bytes(&joined));
-        if let Some(found) = found {
-            return Err(TreeError::BadPath { path, found });
-        }
-        let found = joined.len() as u64;
-        if found > PATH_BYTES_MAX {
-            let (what, max) = ("bytes of path", PATH_BYTES_MAX);
-            return Err(TreeError::Limit { path, what, found, max });
-        }
-        Ok(Self(joined))
-    }
-
-    fn join(&self, name: &[u8]) -> Self {
-        let slash: &[u8] = if self.0.is_empty() { b"" } else { b"/" };
-        Self([&self.0, slash, name].concat())
-    }
-
-    /// The directories above, the highest first.
-    fn parents(&self) -> impl DoubleEndedIterator<Item = Self> {
-        let bytes = self.0.iter().enumerate();
-        let slashes = bytes.filter(|(_, byte)| **byte == b'/');
-        slashes.map(|(at, _)| {
-            Self(self.0.get(..at).unwrap_or_default().to_owned())
-        })
-    }
-
-    /// Whether it is `top` or below.
-    fn is_below(&self, top: &Self) -> bool {
-        let rest = self.0.strip_prefix(top.0.as_slice());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    }
-
-    /// How many components both begin with.
-    fn common(&self, other: &Self) -> usize {
-        let ours = self.0.split(|&b| b == b'/');
-        let theirs = other.0.split(|&b| b == b'/');
-        ours.zip(theirs).take_while(|(a, b)| a == b).count()
-    }
-
-    fn as_path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.0))
-    }
-}
-
-impl From<&RelPath> for PathBuf {
-    fn from(path: &RelPath) -> Self {
-        path.as_path().to_owned()
-    }
-}
-
 /// Removes what is in the directory `top`; each directory is looked at once.
 /// Goes on after a failure, and gives the first one.
 fn empty(folder: &Folder, top: &[u8]) -> Result<(), Failed> {
@@ -1028,33 +731,4 @@ fn empty(folder: &Folder, top: &[u8]) -> Result<(), Failed> {
         }
     }
     first
-}
-
-/// A directory and something else do not replace one another.
-fn check_kinds(
-    path: PathBuf,
-    new_is_dir: bool,
-    old: FileType,
-) -> Result<(), TreeError> {
-    let old_is_dir = old == FileType::Directory;
-    if new_is_dir == old_is_dir {
-        return Ok(());
-    }
-    let wanted = if new_is_dir { "a directory" } else { "a file or nothing" };
-    Err(TreeError::InTheWay { path, found: kind_name(old), wanted })
-}
-
-/// Why a component must not be used.
-fn fault(name: &[u8]) -> Option<&'static str> {
-    match name {
-        [] => Some("an empty name"),
-        b"." => Some("the name \".\""),
-        b".." => Some("the name \"..\""),
-        name if name.contains(&b'/') => Some("a name with a slash"),
-        name if name.contains(&0) => Some("a name with a NUL"),
-        name if name.len() > NAME_BYTES_MAX => {
-            Some("a name of more than 255 bytes")
-        }
-        _ => None,
-    }
 }
