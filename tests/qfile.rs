@@ -247,17 +247,22 @@ fn a_stream_cut_at_every_byte_is_truncated() {
             whole.unwrap();
         }
     }
-    let all = ["a header", "a name", "nothing, without an end", "the data"];
+    let all = [
+        "within a header",
+        "within a name",
+        "within the data",
+        "without its last entry",
+    ];
     assert!(texts.into_iter().eq(all));
     assert_eq!(
         refusal(&stream[..40]).to_string(),
-        "qfile byte 40, entry \"a\": the stream ends in the data, at least 1 \
-         more bytes expected"
+        "qfile byte 40, entry \"a\": the stream ends within the data, at least \
+         1 more bytes expected"
     );
     assert_eq!(
         refusal(b"").to_string(),
-        "qfile byte 0: the stream ends in nothing, without an end, at least \
-         32 more bytes expected"
+        "qfile byte 0: the stream ends without its last entry, at least 32 \
+         more bytes expected"
     );
 }
 

@@ -113,7 +113,7 @@ struct QubeOption {
     /// With --from-qube: bytes that the qube may send at most.
     #[arg(long, value_name = "BYTES", requires = "from_qube")]
     bytes_max: Option<u64>,
-    /// With --from-qube: files that it may send at most.
+    /// With --from-qube: files and directories that it may send at most.
     #[arg(long, value_name = "N", requires = "from_qube")]
     files_max: Option<u64>,
 }

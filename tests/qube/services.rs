@@ -157,6 +157,21 @@ fn files_are_asked_for_by_their_names() {
     assert_eq!(failed.code, Some(10), "{failed:?}");
     replied(&service, 5, "backup-manifest.000.hmac");
     assert_eq!(service.code, Some(1));
+    // What was asked for and does not come is missed.
+    let path = scene.path("home/qubes-backup");
+    let mut archive = fs::read(&path).unwrap();
+    let name = b"backup-manifest.000";
+    let at = archive.windows(name.len()).position(|w| w == name).unwrap();
+    assert!(at.is_multiple_of(512));
+    archive[at..].fill(0);
+    fs::write(path, archive).unwrap();
+    fs::remove_dir_all(scene.path("to")).unwrap();
+    let arguments = ["restore", "vm5/private.img", "--to", "TO"];
+    let (failed, service) = from_qube(&scene, &arguments);
+    assert_eq!(failed.code, Some(15), "{failed:?}");
+    assert!(failed.err.contains("manifest: the archive ends without it"));
+    replied(&service, 22, "vm5/private.img.003.hmac");
+    assert_eq!(files(&scene.path("to")), [""; 0]);
 }
 
 /// Where a qube's files are is in the document, which comes too late to ask.
@@ -211,7 +226,7 @@ fn a_service_without_the_archive_is_a_stream_that_was_cut() {
     fs::create_dir(scene.path("home")).unwrap();
     let (failed, service) = from_qube(&scene, &["verify"]);
     assert_eq!(failed.code, Some(15), "{failed:?}");
-    assert!(failed.err.contains("qfile byte 0: the stream ends in nothing"));
+    assert!(failed.err.contains("qfile byte 0: the stream ends without"));
     assert!(service.err.contains("Invalid command"));
     assert_eq!(service.code, Some(2));
 }

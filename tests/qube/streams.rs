@@ -87,8 +87,14 @@ fn every_exit_and_every_reply() {
     let rows: [Row<'_>; 13] = [
         (verify, &chatter, 17, 36, "a name of 1918989395 bytes"),
         (verify, &stream, 0, 0, ""),
-        (verify, &stream[..at + 100], 15, 31_415_926, "the stream ends in"),
-        (verify, &stream[..at], 15, 31_415_926, "the stream ends in nothing"),
+        (
+            verify,
+            &stream[..at + 100],
+            15,
+            31_415_926,
+            "the stream ends within the data",
+        ),
+        (verify, &stream[..at], 15, 31_415_926, "ends without its last entry"),
         (verify, &changed(at + 32, b"../"), 13, 84, "a component \"..\""),
         (verify, &changed(at + 4, &[0xff; 4]), 14, 22, "mode 0o37777777777"),
         (verify, &changed(at + 31, &[0xff]), 13, 22, "nanoseconds"),

@@ -155,13 +155,17 @@ impl Decoder {
             State::Ended => return Ok(()),
             State::Failed(error) => return Err(error.clone()),
             State::Header if self.filled > 0 => {
-                ("a header", HEADER_BYTES as u64, None)
+                ("within a header", HEADER_BYTES as u64, None)
             }
             State::Header => {
-                ("nothing, without an end", HEADER_BYTES as u64, None)
+                ("without its last entry", HEADER_BYTES as u64, None)
             }
-            State::Name { length, .. } => ("a name", *length as u64, None),
-            State::Data(left) => ("the data", *left, Some(self.name.clone())),
+            State::Name { length, .. } => {
+                ("within a name", *length as u64, None)
+            }
+            State::Data(left) => {
+                ("within the data", *left, Some(self.name.clone()))
+            }
         };
         let filled = match &self.state {
             State::Header => self.filled,

@@ -37,7 +37,7 @@ impl fmt::Display for Place {
 pub enum QfileError {
     /// The stream is over before the sender said so.
     #[error(
-        "{at}: the stream ends in {inside}, at least {missing} more bytes \
+        "{at}: the stream ends {inside}, at least {missing} more bytes \
          expected"
     )]
     Truncated {
