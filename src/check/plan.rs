@@ -221,21 +221,23 @@ pub fn troubles(crash: bool, faults: bool) -> Vec<Trouble> {
         .collect()
 }
 
-/// Few processes have room for two crashes, or for two faults.
+/// Few processes have room for two crashes and for two faults.
 pub fn troubles_of(
     bounds: (usize, usize, u8),
     crash: bool,
     faults: bool,
 ) -> Vec<Trouble> {
     let (writers, readers, saves) = bounds;
-    let few = writers.saturating_add(readers) <= 2;
-    let two = few && usize::from(saves) < SAVES - 1;
+    let processes = writers.saturating_add(readers);
+    let twice = usize::from(saves) < SAVES - 1;
     match (crash, faults) {
-        (true, false) if two => vec![(bounds, 2, 0)],
+        (true, false) if twice && processes <= 3 => vec![(bounds, 2, 0)],
         (true, false) => vec![(bounds, 1, 0)],
-        (false, true) if few => vec![(bounds, 0, 2)],
+        (false, true) if processes <= 3 => vec![(bounds, 0, 2)],
         (false, true) => vec![(bounds, 0, 1)],
-        (true, true) if two => vec![(bounds, 1, 2), (bounds, 2, 1)],
+        (true, true) if twice && processes <= 2 => {
+            vec![(bounds, 1, 2), (bounds, 2, 1)]
+        }
         (true, true) => vec![(bounds, 1, 1)],
         (false, false) => vec![(bounds, 0, 0)],
     }

@@ -122,10 +122,17 @@ pub fn replay(
         // Whoever has to wait now makes its call now, as a real process does.
         for (process, child) in children.iter_mut().enumerate() {
             let Some(effect) = model.blocked(&world, process) else { continue };
-            if child.waiting {
+            if child.asked {
                 continue;
             }
-            let found = child.begin()?;
+            // The kernel wakes all who wait for a lock, in no order: only who
+            // is to get it next waits there.
+            let later = calls.iter().skip(step);
+            let stays = later
+                .map(|call| (call.process, waits(call.effect)))
+                .find(|(_, waits)| waits.is_some())
+                .is_some_and(|(next, _)| next == process);
+            let found = child.begin(stays)?;
             if found != BLOCKED {
                 return Err(ReplayError::Different {
                     step,
@@ -197,7 +204,7 @@ pub fn serve(
             .map_err(io("answer"))
     };
     for line in input.lines() {
-        line.map_err(io("read a command"))?;
+        let line = line.map_err(io("read a command"))?;
         let effect = match session.effect() {
             Continue(effect) => effect,
             Break(_) => return say("done"),
@@ -213,6 +220,9 @@ pub fn serve(
                 let event = kernel.try_lock(fd, access);
                 if event == Event::Failed(Errno::AGAIN) {
                     say(BLOCKED)?;
+                    if line == TRY {
+                        continue;
+                    }
                     kernel.perform(effect)
                 } else {
                     event
@@ -274,12 +284,16 @@ struct Process {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// It was told to make its next call, and the kernel lets it wait.
+    /// It was told to make its next call, and has found that it must wait.
+    asked: bool,
+    /// It does so, in the kernel.
     waiting: bool,
 }
 
 const STORE: &str = "qubes.xml";
 const BLOCKED: &str = "blocked";
+const CALL: &str = "call";
+const TRY: &str = "try";
 const BYTES_MAX: u64 = 1024 * 1024;
 
 impl Process {
@@ -305,28 +319,31 @@ impl Process {
             return Err(ReplayError::Io { what: "start a process", source });
         };
         let output = BufReader::new(output);
-        Ok(Self { child, input, output, waiting: false })
+        Ok(Self { child, input, output, asked: false, waiting: false })
     }
 
-    /// Tells it to make a call that should wait, and hears what happens.
-    fn begin(&mut self) -> Result<String, ReplayError> {
-        self.tell()?;
+    /// Tells it to make a call that should wait, and hears what happens; it
+    /// `stays` in the call, or only sees that it would wait.
+    fn begin(&mut self, stays: bool) -> Result<String, ReplayError> {
+        self.tell(if stays { CALL } else { TRY })?;
         let answer = self.hear()?;
-        self.waiting = answer == BLOCKED;
+        self.asked = answer == BLOCKED;
+        self.waiting = self.asked && stays;
         Ok(answer)
     }
 
     /// The answer to its next call, or to the one that waits.
     fn answer(&mut self) -> Result<String, ReplayError> {
         if !self.waiting {
-            self.tell()?;
+            self.tell(CALL)?;
         }
+        self.asked = false;
         self.waiting = false;
         self.hear()
     }
 
-    fn tell(&mut self) -> Result<(), ReplayError> {
-        writeln!(self.input, "call")
+    fn tell(&mut self, word: &str) -> Result<(), ReplayError> {
+        writeln!(self.input, "{word}")
             .and_then(|()| self.input.flush())
             .map_err(io("tell a process"))
     }

@@ -45,6 +45,7 @@ pub(super) fn backup_mutants() -> Vec<Phase> {
     let exit = "nobody looks how the archiver ended (0cd8281a, 2014)";
     let look = "no look ahead: an empty chunk follows a full one (2014)";
     let late = "the archiver's end is awaited after the mac";
+    let in_time = "no error of a file: it gets its name after that end too";
     let undecided = "the gate is not asked";
     let lost = "the byte that was looked at is lost";
     let numbers = "numbers of chunks go on from file to file";
@@ -76,7 +77,7 @@ pub(super) fn backup_mutants() -> Vec<Phase> {
             &[B2, B3, B5, B6],
             exit,
         ),
-        variant("reaped-late", file, Variant::ReapedLate, &[], late),
+        variant("reaped-late", file, Variant::ReapedLate, &[], in_time),
         variant("reaped-late", stream, Variant::ReapedLate, &[B3], late),
         variant(
             "decides-late",
