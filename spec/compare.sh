@@ -233,9 +233,10 @@ done
 same lock 2016 2 0 2
 same lock shipped 2 2 1
 same lock shipped 2 0 2
-same crashing 1 1 2
+same crashing 1 1 1
 same crashing 2 1 1
 same crashing 2 1 2
+same crashing 2 2 1
 same crashing 3 1 1
 same cancel 1 FALSE
 same cancel 1 TRUE
@@ -254,7 +255,6 @@ same attacked restore checksum 2 2 'Binding="checksum"'
 same attacked restore manifest-late 2 1 'Binding="atend"'
 same reading verify shipped 2x2
 same attacked verify shipped 2 3
-same attacked verify keep-going 3 2 KeepGoing=TRUE
 same attacked verify hold 2 2 Hold=TRUE 'Binding="atend"'
 
 if [ "$parts" = all ]; then

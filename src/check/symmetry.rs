@@ -13,7 +13,7 @@ use super::Model;
 use super::golden::Golden;
 use super::lock::{Sessions, World};
 use crate::fsm::call::Fd;
-use crate::sim::disk::{DESCRIPTORS, INODES, SAVES, Updates};
+use crate::sim::disk::{DESCRIPTORS, INODES, UPDATES, Updates};
 
 /// A model in which some processes are alike.
 pub trait Symmetric: Model {
@@ -63,10 +63,10 @@ impl Sessions {
         let disk = &world.disk;
         let own = (0..self.saves).map(|save| Updates::one(process, save));
         let own = own.fold(Updates::default(), Updates::with);
-        let has: [u16; INODES] = core::array::from_fn(|inode| {
+        let has: [u32; INODES] = core::array::from_fn(|inode| {
             disk.inode(inode as u8).content.0 & own.0
         })
-        .map(|bits| bits >> (process * SAVES));
+        .map(|bits| bits >> (process * UPDATES));
         let open: [_; DESCRIPTORS] = core::array::from_fn(|fd| {
             let open = disk.opened(process, Fd(fd as u8));
             open.map(|open| (open.inode, open.ofd))

@@ -16,8 +16,11 @@ pub const PROCESSES: usize = 5;
 pub const DESCRIPTORS: usize = 2;
 /// One for the store, one for a lock file, one for each process's temporary.
 pub const INODES: usize = PROCESSES + 2;
-/// Saves per process that content can tell apart.
+/// Saves of a process in one session.
 pub const SAVES: usize = 3;
+/// Saves of a process that content can tell apart: after a crash a session
+/// starts again, and saves all of it again.
+pub const UPDATES: usize = 4;
 
 const NO_INODE: u8 = u8::MAX;
 const EMFILE: Errno = Errno(24);
@@ -35,19 +38,19 @@ pub enum Answer {
 
 /// The content of a file: which updates it holds, one bit each.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Updates(pub u16);
+pub struct Updates(pub u32);
 
 impl Updates {
     /// The `save`-th update (from 0) of `process`.
     pub fn one(process: usize, save: u8) -> Self {
-        let bit = process * SAVES + usize::from(save);
-        Self(1u16.checked_shl(bit as u32).unwrap_or(0))
+        let bit = process * UPDATES + usize::from(save);
+        Self(1u32.checked_shl(bit as u32).unwrap_or(0))
     }
 
     /// Whose updates there are.
     pub fn processes(self) -> impl Iterator<Item = usize> {
         (0..PROCESSES).filter(move |&process| {
-            (0..SAVES as u8).any(|save| self.has(Self::one(process, save)))
+            (0..UPDATES as u8).any(|save| self.has(Self::one(process, save)))
         })
     }
 
@@ -63,9 +66,9 @@ impl Updates {
 
     /// The same with other names of processes: `i` is what `order[i]` was.
     fn renamed(self, order: &[usize]) -> Self {
-        let own = (1_u16 << SAVES) - 1;
+        let own = (1_u32 << UPDATES) - 1;
         let bits = order.iter().enumerate().map(|(process, old)| {
-            ((self.0 >> (old * SAVES)) & own) << (process * SAVES)
+            ((self.0 >> (old * UPDATES)) & own) << (process * UPDATES)
         });
         Self(bits.fold(0, |all, bits| all | bits))
     }

@@ -11,7 +11,7 @@ use crate::fsm::lock::State as Lock;
 use crate::fsm::protocol::Target;
 use crate::fsm::save::State as Save;
 use crate::fsm::session::{Part, State};
-use crate::sim::disk::{DESCRIPTORS, SAVES, Updates};
+use crate::sim::disk::{DESCRIPTORS, UPDATES, Updates};
 
 /// A model, and how many inodes its specification has room for.
 pub(super) struct View<'m> {
@@ -112,7 +112,7 @@ impl View<'_> {
 
     pub(super) fn updates(&self, updates: Updates) -> Value {
         let all = (0..self.model.processes()).flat_map(|process| {
-            (0..SAVES as u8).map(move |save| (process, save))
+            (0..UPDATES as u8).map(move |save| (process, save))
         });
         let held = all.filter(|(process, save)| {
             updates.has(Updates::one(*process, *save))

@@ -26,7 +26,7 @@ use crate::fsm::protocol::{Protocol, Target};
 use crate::fsm::session::{Part, State};
 use crate::fsm::{Machine as _, lock, save};
 use crate::sim::crash::{Data, Media, Outcome};
-use crate::sim::disk::{PROCESSES, SAVES, Updates};
+use crate::sim::disk::{PROCESSES, SAVES, UPDATES, Updates};
 use crate::sim::fault::{ERRNOS, is_harmless};
 
 /// Sessions among which processes die and calls fail.
@@ -94,7 +94,11 @@ impl Troubled {
         faults: u8,
     ) -> Result<Self, NoRoom> {
         let plain = Sessions::new(protocol, writers, readers, saves)?;
-        if usize::from(saves.saturating_add(crashes)) > SAVES {
+        // Each crash may come when all is saved and nothing given back.
+        let sessions = crashes.saturating_add(1);
+        if usize::from(saves.saturating_add(crashes)) > SAVES
+            || usize::from(saves.saturating_mul(sessions)) > UPDATES
+        {
             return Err(plain.no_room());
         }
         let sessions = Sessions { protocol, ..plain };
