@@ -187,14 +187,14 @@ Content ==
 Bound(c) == Binding # "perchunk" \/ c.content = This(c.name)
 Good(d) == /\ chunk # <<>> /\ chunk[1].fits /\ Bound(chunk[1])
            /\ d = Made
-Verified(good) == chunk' = IF good THEN <<[chunk[1] EXCEPT !.verified = TRUE]>>
-                           ELSE chunk
+Verified(good) == IF good THEN <<[chunk[1] EXCEPT !.verified = TRUE]>>
+                  ELSE chunk
 
 Guess ==
   /\ Ready({"guess"})
   /\ LET d == st[3]
          good == IF Lead = "header" THEN header /\ d = Made ELSE Good(d)
-     IN /\ IF Lead = "header" THEN UNCHANGED chunk ELSE Verified(good)
+     IN /\ chunk' = IF Lead = "header" THEN chunk ELSE Verified(good)
         /\ st' = IF ~good
                  THEN IF d + 1 < Digests THEN <<"guess", Lead, d + 1>>
                       ELSE Fail(<<"passphrase">>)
@@ -212,7 +212,7 @@ Parse ==
                  decoder, fates, wrong>>
 
 VerifyChunk(good) ==
-  /\ Verified(good)
+  /\ chunk' = Verified(good)
   /\ st' = IF good THEN <<"release", st[2], st[3]>>
            ELSE Lose(st[2], st[3], <<"mac", st[3]>>, <<"member">>)
 VerifyMac ==
@@ -253,17 +253,15 @@ Release ==
          readable == (c.headerless /\ at = <<0, 0>>) => c.digest = Made
          takes == /\ readable /\ chunk # <<>>
                   /\ Takes(fresh, chunk[1].content)
-     IN IF chunk = <<>>
-        THEN /\ st' = Lose(c, at, <<"decoder">>, <<"member">>)
-             /\ UNCHANGED <<chunk, decoder, fates, wrong>>
-        ELSE /\ wrong' = IF chunk[1].verified THEN wrong
-                         ELSE wrong \cup {"early"}
-             /\ chunk' = IF chunk[1].verified THEN <<>> ELSE chunk
-             /\ fates' = [fates EXCEPT ![f] = <<"writing">>]
-             /\ decoder' = IF takes THEN Fed(fresh, chunk[1].content)
-                           ELSE fresh
-             /\ st' = IF takes THEN <<"data", [c EXCEPT !.at = at]>>
-                      ELSE Lose(c, at, <<"decoder">>, <<"member">>)
+         held == chunk # <<>>
+     IN /\ wrong' = IF held /\ ~chunk[1].verified THEN wrong \cup {"early"}
+                    ELSE wrong
+        /\ chunk' = IF held /\ chunk[1].verified THEN <<>> ELSE chunk
+        /\ fates' = IF held THEN [fates EXCEPT ![f] = <<"writing">>] ELSE fates
+        /\ decoder' = IF takes THEN Fed(fresh, chunk[1].content)
+                      ELSE IF held THEN fresh ELSE decoder
+        /\ st' = IF takes THEN <<"data", [c EXCEPT !.at = at]>>
+                 ELSE Lose(c, at, <<"decoder">>, <<"member">>)
   /\ UNCHANGED <<gate, accepted, place, edits, faults, numbers, header>>
 
 (* The file that is open.                                                  *)
@@ -274,30 +272,28 @@ Finish ==
          name == numbers[Open]
          checked == Binding # "checksum" \/ (decoder # <<>>
                                              /\ decoder[1].even)
-     IN IF InnerEnd(name) /\ checked
-        THEN /\ fates' = [fates EXCEPT ![Open] =
-                            <<"ready", TRUE, Exact(name)>>]
-             /\ decoder' = <<>>
-             /\ st' = Whole(c, st[3])
-        ELSE /\ st' = Lose(c, c.at, <<"decoder">>, st[3])
-             /\ UNCHANGED <<fates, decoder>>
+         well == InnerEnd(name) /\ checked
+     IN /\ fates' = IF well THEN [fates EXCEPT ![Open] =
+                                    <<"ready", TRUE, Exact(name)>>]
+                    ELSE fates
+        /\ decoder' = IF well THEN <<>> ELSE decoder
+        /\ st' = IF well THEN Whole(c, st[3])
+                 ELSE Lose(c, c.at, <<"decoder">>, st[3])
   /\ UNCHANGED <<gate, accepted, place, edits, faults, numbers, chunk, header,
                  wrong>>
 
-(* File f gets its name.                                                   *)
-Publishing(f) ==
+(* File f gets its name: what became of the files, and what went wrong.    *)
+Named(f) == [fates EXCEPT ![f] = <<"published">>]
+Judged(f) ==
   LET is == fates[f]
-      whole == is[1] = "ready" /\ is[2]
-      exact == is[1] = "ready" /\ is[3]
-      torn  == IF whole THEN {} ELSE {"torn"}
-      other == IF exact THEN {}
+      torn  == IF is[1] = "ready" /\ is[2] THEN {} ELSE {"torn"}
+      other == IF is[1] = "ready" /\ is[3] THEN {}
                ELSE IF numbers[f] = 0 THEN {"index"} ELSE {"other"}
-  IN /\ fates' = [fates EXCEPT ![f] = <<"published">>]
-     /\ wrong' = wrong \cup torn \cup other
+  IN wrong \cup torn \cup other
 
 Publish ==
   /\ Ready({"publish"})
-  /\ Publishing(Open)
+  /\ fates' = Named(Open) /\ wrong' = Judged(Open)
   /\ st' = GoOn(st[2], st[3])
   /\ UNCHANGED <<gate, accepted, place, edits, faults, numbers, chunk, header,
                  decoder>>
@@ -339,8 +335,8 @@ Drop ==
 Held == {f \in 1..3 : fates[f][1] = "ready"}
 Rename ==
   /\ st[1] = "rename"
-  /\ IF Held = {} THEN UNCHANGED <<fates, wrong>>
-     ELSE Publishing(CHOOSE f \in Held : \A g \in Held : f <= g)
+  /\ LET first == CHOOSE f \in Held : \A g \in Held : f <= g
+     IN fates' = Named(first) /\ wrong' = Judged(first)
   /\ st' = IF st[3] + 1 < st[4] THEN <<"rename", st[2], st[3] + 1, st[4]>>
            ELSE <<"stop", st[2]>>
   /\ UNCHANGED <<gate, accepted, place, edits, faults, numbers, chunk, header,
