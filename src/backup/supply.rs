@@ -310,6 +310,7 @@ impl<R: std::io::Read> Source<R> {
     }
 
     /// The last byte of a member was read: it may be handed on.
+    //= spec/phases.md#m1-only-whole-members-are-given
     fn give(&mut self) -> Result<(), ReadError> {
         let named = self.order.step(members::Event::Named(Member(self.named)));
         self.order = named?.step(members::Event::Given)?;
@@ -318,6 +319,7 @@ impl<R: std::io::Read> Source<R> {
     }
 
     /// The source has ended.
+    //= spec/phases.md#m3-a-clean-end-means-everything
     fn over(&mut self, clean: bool) -> Result<(), ReadError> {
         if self.order.effect() == Continue(members::Effect::Ask) {
             self.order = self.order.step(members::Event::End { clean })?;
@@ -453,6 +455,7 @@ mod tests {
     }
 
     /// What was whole before the source died is given.
+    //= spec/phases.md#m3-a-clean-end-means-everything
     #[test]
     fn a_source_that_dies_ends_unclean() {
         for (stream, is_qfile) in [(tar(), false), (qfile(), true)] {
@@ -471,6 +474,7 @@ mod tests {
 
     /// The machine for the other kind of source refuses to hand on what is
     /// only announced: taking one for the other cannot go unnoticed.
+    //= spec/phases.md#m1-only-whole-members-are-given
     #[test]
     fn the_machine_of_the_other_kind_gives_nothing() {
         for (stream, is_qfile) in [(tar(), false), (qfile(), true)] {
