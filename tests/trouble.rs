@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use qubes_fsm::check::explore::{Limits, Report, Verdict, explore};
+use qubes_fsm::check::lock::S7;
 use qubes_fsm::check::plan::violated;
 use qubes_fsm::check::trouble::{Flaw, S4, S5_SWEPT, S6, Troubled, words};
 use qubes_fsm::check::{Coverage, Kind, Model as _};
@@ -332,6 +333,24 @@ fn runs_are_told_in_words() {
             "*** what was acknowledged is gone",
         ]
     );
+    // A leftover stops everyone: killed, then nobody can go on.
+    let unswept = Protocol { sweep: false, ..SHIPPED };
+    let model = Troubled::new(unswept, (1, 0, 1), 1, 1).unwrap();
+    let model = Troubled { flaw: Flaw::FixedExclusive, ..model };
+    let report = all(&model);
+    let run = report.violation(S7).unwrap();
+    let lines = words::lines(&model, run, S7);
+    let text: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert!(text.contains(&"*** killed, and starts again"), "{text:?}");
+    assert_eq!(text.last(), Some(&"*** nobody can go on from here"));
+    // A failed call, and a driver that does not look.
+    let model = Troubled::new(SHIPPED, (1, 0, 1), 0, 1).unwrap();
+    let model = Troubled { flaw: Flaw::WriteUnchecked, ..model };
+    let report = all(&model);
+    let run = report.violation(S6).unwrap();
+    let lines = words::lines(&model, run, S6);
+    let wanted = "write(4, ...) fails, taken for 0";
+    assert!(lines.iter().any(|line| line.text == wanted), "{lines:?}");
     assert_eq!(
         ERRNOS.map(|e| e.to_string()),
         ["ENOSPC", "EIO", "EINTR", "EDQUOT", "EACCES"]
