@@ -23,6 +23,7 @@ pub mod symmetry;
 pub mod trace;
 pub mod trouble;
 pub mod wide;
+pub mod validate;
 
 pub use explore::Coverage;
 

@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use super::Talk;
 use super::compare::Wanted;
 use super::exit::{self, Failure};
+use super::trace;
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
@@ -114,6 +115,18 @@ pub(super) struct CheckArguments {
     /// Of several worlds of that model this one, as reports name it.
     #[arg(long, value_name = "BOUNDS", requires = "compare_tla")]
     bounds: Option<String>,
+    /// Judge a trace instead of a model: a log of store --trace, or what
+    /// strace -f -y -e trace=openat,open,fcntl,newfstatat,fstat,rename,\
+    /// renameat2,fsync,close,unlink wrote of any program; - is stdin.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "models", "writers", "readers", "saves", "crash", "faults", "mutants",
+        "engine", "preemptions", "time_max", "states_max", "format", "out",
+        "replay", "compare_tla", "bounds",
+    ])]
+    trace: Option<PathBuf>,
+    /// The store in that trace; without it the file that is locked.
+    #[arg(long, value_name = "PATH", requires = "trace")]
+    store: Option<PathBuf>,
     /// Print the models and protocols there are.
     #[arg(long)]
     list: bool,
@@ -180,6 +193,15 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     if arguments.list {
         return exit::print(list().as_bytes()).map(|()| 0);
+    }
+    if let Some(path) = &arguments.trace {
+        let protocol = match &arguments.protocol {
+            Some(name) => protocol(name)?,
+            None => SHIPPED,
+        };
+        end_on_signal(talk)?;
+        let store = arguments.store.as_deref();
+        return trace::judge(path, protocol, store, arguments.json);
     }
     let format = if arguments.json { Format::Json } else { arguments.format };
     if let Format::Dot | Format::Mermaid = format {

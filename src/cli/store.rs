@@ -20,6 +20,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use super::Talk;
 use super::exit::{self, Failure};
+use super::trace;
 use crate::store::document::{Document, Limits, Qube};
 use crate::store::kernelopts::{
     Origin, Release, explain_line, options_in_force,
@@ -106,6 +107,10 @@ pub(super) struct StoreFile {
     /// without it the wait has no end.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
+    /// Append every call on the store, and its answer, to that file: one JSON
+    /// object per line, for check --trace.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -121,11 +126,11 @@ pub(super) enum ReleaseName {
 pub(super) fn run(command: &StoreCommand, talk: Talk) -> Result<u8, Failure> {
     match command {
         StoreCommand::Show { file, qube, json } => {
-            let document = file.read()?;
+            let document = file.read(talk)?;
             show(&document, qube.as_deref(), *json)
         }
         StoreCommand::Get { file, qube, attribute } => {
-            let document = file.read()?;
+            let document = file.read(talk)?;
             let value = document.get(qube, attribute)?;
             exit::print(format!("{value}\n").as_bytes())
         }
@@ -144,8 +149,9 @@ pub(super) fn run(command: &StoreCommand, talk: Talk) -> Result<u8, Failure> {
             json,
             ..
         } => {
-            let file = StoreFile { store: store.clone(), wait: *wait };
-            kernelopts(&file.read()?, qube, *release, *json, talk)
+            let (store, wait) = (store.clone(), *wait);
+            let file = StoreFile { store, wait, trace: None };
+            kernelopts(&file.read(talk)?, qube, *release, *json, talk)
         }
         // clap asks for both.
         StoreCommand::Kernelopts { .. } => {
@@ -203,24 +209,27 @@ impl Canceled {
 }
 
 impl StoreFile {
-    fn open(&self, canceled: &Canceled) -> Result<Store, Failure> {
+    fn open(&self, canceled: &Canceled, talk: Talk) -> Result<Store, Failure> {
         let mut store = Store::open(&self.store)?;
+        let trace = self.trace.as_ref();
+        let observer = trace.map(|path| trace::log_to(path, talk));
+        store.observer = observer.transpose()?;
         store.wait_max = self.wait;
         store.canceled = Some(Arc::clone(&canceled.flag));
         Ok(store)
     }
 
-    fn read(&self) -> Result<Document, Failure> {
+    fn read(&self, talk: Talk) -> Result<Document, Failure> {
         let canceled = Canceled::by_signal()?;
         let snapshot = self
-            .open(&canceled)?
+            .open(&canceled, talk)?
             .read()
             .map_err(|error| self.failed(error, &canceled))?;
         parse(snapshot.into_content())
     }
 
     fn load(&self, canceled: &Canceled, talk: Talk) -> Result<Loaded, Failure> {
-        let store = self.open(canceled)?;
+        let store = self.open(canceled, talk)?;
         talk.detail("waiting for the lock");
         store
             .lock()

@@ -16,6 +16,7 @@ pub mod backup_call;
 pub mod call;
 pub mod cancel;
 pub mod lock;
+pub mod log;
 pub mod members;
 pub mod phase_table;
 pub mod protocol;

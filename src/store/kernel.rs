@@ -5,6 +5,7 @@
 //! here: the order of calls. Every descriptor is close-on-exec: a child that
 //! inherited one would hold the lock too (`spec/assumptions.md`).
 
+use core::fmt;
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{self, Errno as Os};
 use sha2::{Digest as _, Sha256};
 
 use crate::fsm::Perform;
 use crate::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
+use crate::fsm::log::Logged;
 
 /// How long to wait for the lock.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,10 @@ pub struct Wait {
     pub canceled: Option<Arc<AtomicBool>>,
 }
 
+/// Hears of every call and its answer, in the thread that made it.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&Logged) + Send + Sync>);
+
 /// The kernel, for one session on one store.
 #[derive(Debug)]
 pub struct Kernel {
@@ -39,6 +45,7 @@ pub struct Kernel {
     name: OsString,
     bytes_max: u64,
     wait: Wait,
+    observer: Option<(Observer, u64)>,
     inner: RefCell<Inner>,
 }
 
@@ -126,8 +133,17 @@ impl Kernel {
             name: name.to_owned(),
             bytes_max,
             wait,
+            observer: None,
             inner: RefCell::default(),
         })
+    }
+
+    /// Tells `observer` of every call from now on, as one session.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let session = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self { observer: Some((observer, session)), ..self }
     }
 
     /// The store's path, for messages.
@@ -367,8 +383,9 @@ impl Kernel {
 
     fn rename(&self) -> Result<Event, Errno> {
         let temp = self.at(Name::Temp)?;
-        fs::renameat(&self.directory, &temp, &self.directory, &self.name)
-            .map_err(own)?;
+        // `renameat2`, as most programs: one name to look for in a trace.
+        let (here, flags) = (&self.directory, RenameFlags::empty());
+        fs::renameat_with(here, &temp, here, &self.name, flags).map_err(own)?;
         // The name leads to the new file whatever `stat` says: a failure now
         // is none of the rename, and the next save refuses.
         let stamp = self.stat(Name::Store).ok().map(|stat| Stamp::of(&stat));
@@ -487,7 +504,24 @@ impl Perform for Kernel {
         } else if event == Event::Changed {
             self.note(effect, Errno::CHANGED, Found::Nothing);
         }
+        if let Some((observer, session)) = &self.observer {
+            let (process, session) = (std::process::id(), *session);
+            (observer.0)(&Logged { process, session, effect, event });
+        }
         event
+    }
+}
+
+impl Observer {
+    /// Calls `hear` after each call; it should not take long, a lock is held.
+    pub fn new(hear: impl Fn(&Logged) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Observer")
     }
 }
 

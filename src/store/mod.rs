@@ -42,6 +42,7 @@ use crate::fsm::lock::Acquire;
 use crate::fsm::protocol::SHIPPED;
 use crate::fsm::save::{Outcome, Save};
 use crate::fsm::{Access, Perform as _, run};
+pub use kernel::Observer;
 use kernel::{Kernel, Wait};
 
 /// Bytes of a store that are read at most: a hundred times a large one.
@@ -59,6 +60,10 @@ pub struct Store {
     pub wait_max: Option<Duration>,
     /// Set it, from a signal or another thread, to give up waiting.
     pub canceled: Option<Arc<AtomicBool>>,
+    /// Hears of every call and its answer; each lock, and each read, is a
+    /// session of its own. `check::validate` can say whether what it heard is
+    /// a run of the protocol.
+    pub observer: Option<Observer>,
 }
 
 /// The lock, alone: nobody else loads or saves until it is released.
@@ -124,6 +129,7 @@ impl Store {
             bytes_max: BYTES_MAX,
             wait_max: None,
             canceled: None,
+            observer: None,
         })
     }
 
@@ -182,8 +188,15 @@ impl Store {
             deadline: self.wait_max.map(|wait| Instant::now() + wait),
             canceled: self.canceled.clone(),
         };
-        Kernel::new(&self.directory, &self.name, self.bytes_max, wait)
-            .map_err(|errno| StoreError::call(&self.directory, "open", errno))
+        let kernel =
+            Kernel::new(&self.directory, &self.name, self.bytes_max, wait)
+                .map_err(|errno| {
+                    StoreError::call(&self.directory, "open", errno)
+                })?;
+        Ok(match &self.observer {
+            Some(observer) => kernel.observed(observer.clone()),
+            None => kernel,
+        })
     }
 
     fn error(&self, kernel: &Kernel) -> StoreError {
