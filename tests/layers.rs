@@ -33,11 +33,12 @@ const WORLD: [&str; 9] = [
 ];
 
 /// The files that make system calls.
-const CALLS: [&str; 7] = [
+const CALLS: [&str; 8] = [
     "src/backup/filter/kernel.rs",
     "src/backup/kernel.rs",
     "src/backup/write/kernel.rs",
     "src/backup/write/source/kernel.rs",
+    "src/check/conform/kernel.rs",
     "src/cli/device/kernel.rs",
     "src/cli/kernel.rs",
     "src/store/kernel.rs",

@@ -8,6 +8,7 @@
 //! arguments and colours of the command line.
 
 pub mod compare;
+pub mod conform;
 pub mod explore;
 pub mod golden;
 pub mod interleave;

@@ -3,7 +3,7 @@
 //! Lives here: the default list, the expected verdicts, and the way from a
 //! task to its rows. May not live here: the engines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -783,7 +783,7 @@ fn kernel_row(
 }
 
 /// A directory that goes with its owner, or with [`clean_up`].
-struct TempDirectory(PathBuf);
+pub(crate) struct TempDirectory(PathBuf);
 
 /// Those that exist, for a process that is told to end.
 static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -795,13 +795,19 @@ fn directories() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
 /// Removes what a replay that is under way has on the disk; call it before
 /// ending the process early.
 pub fn clean_up() {
+    super::conform::clean_up();
     for directory in directories().drain(..) {
         let _ = std::fs::remove_dir_all(directory);
     }
 }
 
 impl TempDirectory {
-    fn new() -> std::io::Result<Self> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn new() -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         use std::sync::atomic::{AtomicU64, Ordering};
         static COUNT: AtomicU64 = AtomicU64::new(0);

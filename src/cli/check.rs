@@ -15,6 +15,7 @@ use super::Talk;
 use super::compare::Wanted;
 use super::exit::{self, Failure};
 use super::trace;
+use crate::check::conform::{self, ConformError};
 use crate::check::explore::{Limits, Progress};
 use crate::check::golden::{Golden, PROCESSES_MAX};
 use crate::check::lock::Sessions;
@@ -127,6 +128,19 @@ pub(super) struct CheckArguments {
     /// The store in that trace; without it the file that is locked.
     #[arg(long, value_name = "PATH", requires = "trace")]
     store: Option<PathBuf>,
+    /// Run a program, by sh -c, as two processes under every schedule of
+    /// their calls on the real kernel, and see whether an update is lost. See
+    /// spec/conform.md for what it must answer.
+    #[arg(long, value_name = "CMD", conflicts_with_all = [
+        "models", "protocol", "writers", "readers", "saves", "crash", "faults",
+        "mutants", "engine", "states_max", "replay", "compare_tla", "bounds",
+        "trace",
+    ])]
+    conform: Option<String>,
+    /// How long that program may take for one answer.
+    #[arg(long, value_name = "DURATION", requires = "conform",
+          value_parser = humantime::parse_duration)]
+    answer_max: Option<Duration>,
     /// Print the models and protocols there are.
     #[arg(long)]
     list: bool,
@@ -218,6 +232,11 @@ pub(super) fn run(
         end_on_signal(talk)?;
         return wanted.run(path, limits);
     }
+    if let Some(command) = &arguments.conform {
+        end_on_signal(talk)?;
+        let rows = conform(arguments, command, limits.time_max)?;
+        return report(arguments, format, &rows, talk);
+    }
     let tasks = tasks(arguments)?;
     end_on_signal(talk)?;
     let program = std::env::current_exe()
@@ -231,17 +250,50 @@ pub(super) fn run(
         let _ = write!(stderr(), "{CLEAR}");
     }
     talk.detail(&format!("{:.2} s in all", started.elapsed().as_secs_f64()));
+    report(arguments, format, &rows, talk)
+}
+
+fn report(
+    arguments: &CheckArguments,
+    format: Format,
+    rows: &[Row],
+    talk: Talk,
+) -> Result<u8, Failure> {
     let text = match format {
-        Format::Json => report::json(&rows)
+        Format::Json => report::json(rows)
             .map_err(|error| Failure::other("report", &error.to_string()))?,
-        Format::Junit => report::junit(&rows),
-        Format::Html => page::page(&rows, &machines(&rows)?),
+        Format::Junit => report::junit(rows),
+        Format::Html => page::page(rows, &machines(rows)?),
         Format::Text | Format::Dot | Format::Mermaid => {
-            report::text(&rows, WIDTH, talk.verbose > 0)
+            report::text(rows, WIDTH, talk.verbose > 0)
         }
     };
     write(arguments, &text)?;
-    Ok(exit_code(&rows))
+    Ok(exit_code(rows))
+}
+
+/// One program under all schedules.
+fn conform(
+    arguments: &CheckArguments,
+    command: &str,
+    time_max: Duration,
+) -> Result<Vec<Row>, Failure> {
+    let mut limits = conform::Limits { time_max, ..Default::default() };
+    if let Some(preemptions) = arguments.preemptions {
+        limits.preemptions = preemptions;
+    }
+    if let Some(answer_max) = arguments.answer_max {
+        limits.answer_max = answer_max;
+    }
+    let directory = plan::TempDirectory::new()
+        .map_err(|error| Failure::io("temporary directory", &error))?;
+    conform::conform(command, directory.path(), limits).map_err(|error| {
+        let code = match &error {
+            ConformError::Io { source, .. } => exit::call_code(source.kind()),
+            _ => exit::PROGRAM,
+        };
+        Failure::other("check", &error.to_string()).with_code(code)
+    })
 }
 
 /// Back to the first column, and clear the line.

@@ -141,11 +141,7 @@ impl Reader {
         }
         if let Some(rest) = text.strip_prefix(b"<... ") {
             // strace was attached while it was in that call.
-            return if is_first {
-                Ok(())
-            } else {
-                self.resumed(process, rest)
-            };
+            return if is_first { Ok(()) } else { self.resumed(process, rest) };
         }
         let (name, rest) = word(text);
         let Some(given) = rest.strip_prefix(b"(").filter(|_| !name.is_empty())
