@@ -23,7 +23,6 @@ pub mod limits;
 pub mod manifest;
 #[cfg(feature = "backup")]
 pub mod qfile;
-#[cfg(feature = "backup")]
 mod quote;
 mod splice;
 #[cfg(feature = "backup")]

@@ -417,7 +417,7 @@ color="white";
                 "-2 -> 1",
                 "x -> 1",
                 "line 9: \"x -> 1 [label=\\\"Close\\\",color=\\\"black\\\",\
-                 fontcolor=\\\"black\\\"]\"; wanted a state or a step",
+                 fontcolor=\\\"black\\\"];\"; wanted a state or a step",
             ),
             (
                 ",style = filled",
