@@ -9,7 +9,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 program=${QUBES_FSM:-$here/../target/release/qubes-fsm}
-protocol=${1:-2014}
+protocol=${1:-shipped}
 writers=${2:-4}
 workers=${3:-2}
 address=127.0.0.1
