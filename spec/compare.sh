@@ -237,7 +237,6 @@ same crashing 1 1 1
 same crashing 2 1 1
 same crashing 2 1 2
 same crashing 2 2 1
-same crashing 3 1 1
 same cancel 1 FALSE
 same cancel 1 TRUE
 same cancel 2 FALSE
@@ -247,7 +246,6 @@ same reading restore headerless 2x2 Made=2 Headerless=TRUE
 same attacked restore shipped 2 3
 same attacked restore shipped 3 2
 same attacked restore keep-going 2 3 KeepGoing=TRUE
-same attacked restore hold 2 3 Hold=TRUE 'Binding="atend"'
 same attacked restore hold-keep-going 2 2 KeepGoing=TRUE Hold=TRUE \
     'Binding="atend"'
 same attacked restore unbound 2 1 'Binding="nothing"'
