@@ -547,7 +547,7 @@ fn wrong(run: &Run, store: &Path) -> Result<Option<Wrong>, ConformError> {
         && updates.iter().all(|update| count(update) < 2);
     if !whole {
         let shown: Vec<u8> = untrusted_text.into_iter().take(80).collect();
-        let found = format!("has {:?}", Escaped(&shown).to_string());
+        let found = format!("has \"{}\"", Escaped(&shown));
         return Ok(Some(Wrong::Torn(found)));
     }
     let saved = run.saved.iter().enumerate().filter(|(_, saved)| **saved);

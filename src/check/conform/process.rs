@@ -34,13 +34,20 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+/// What a program has written.
+struct Line {
+    text: Vec<u8>,
+    /// Not so where it goes on, further than an answer may.
+    whole: bool,
+}
+
 /// One program.
 pub(super) struct Process {
     /// From 0.
     number: usize,
     child: Arc<Mutex<Child>>,
     input: ChildStdin,
-    answers: Receiver<Vec<u8>>,
+    answers: Receiver<Line>,
     answer_max: Duration,
 }
 
@@ -136,8 +143,8 @@ impl Process {
 
     fn ask(&mut self, question: &str) -> Result<Vec<u8>, ConformError> {
         match self.answers.try_recv() {
-            Ok(answer) => {
-                return Err(self.nonsense(&answer, "nothing before a question"));
+            Ok(Line { text, .. }) => {
+                return Err(self.nonsense(&text, "nothing before a question"));
             }
             Err(TryRecvError::Disconnected) => return Err(self.died()),
             Err(TryRecvError::Empty) => {}
@@ -148,7 +155,10 @@ impl Process {
             return Err(self.died());
         }
         match self.answers.recv_timeout(self.answer_max) {
-            Ok(answer) => Ok(answer),
+            Ok(Line { text, whole: true }) => Ok(text),
+            Ok(Line { text, whole: false }) => {
+                Err(self.nonsense(&text, "a line of at most 4096 bytes"))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(self.died()),
             Err(RecvTimeoutError::Timeout) => Err(ConformError::Hung {
                 process: self.number + 1,
@@ -183,18 +193,16 @@ impl Process {
 const SHOWN_MAX: usize = 160;
 
 /// One line without its end; `None` at the end, also in the midst of a line.
-fn line(output: &mut BufReader<ChildStdout>) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
+fn line(output: &mut BufReader<ChildStdout>) -> Option<Line> {
+    let mut text = Vec::new();
     let mut limited = output.take(ANSWER_BYTES_MAX);
-    limited.read_until(b'\n', &mut line).ok()?;
-    if line.is_empty() {
-        return None;
+    limited.read_until(b'\n', &mut text).ok()?;
+    if text.last() == Some(&b'\n') {
+        text.pop();
+        return Some(Line { text, whole: true });
     }
-    // One that is too long stays as it is: no answer is so long.
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    }
-    Some(line)
+    let is_long = text.len() as u64 == ANSWER_BYTES_MAX;
+    is_long.then_some(Line { text, whole: false })
 }
 
 impl Drop for Process {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::stages::Seen;
+use super::stages::{Seen, Stays};
 use super::strace::{Call, Told, descriptor, is_deleted, path_beside, string};
 use super::{TraceError, shown};
 use crate::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
@@ -202,14 +202,18 @@ impl Process {
                         Effect::Sync(fd)
                     }
                 };
-                let harmless = call.result.is_ok();
-                Some(one(effect, answer(Event::Synced), harmless))
+                let stays = match call.result {
+                    Ok(_) => Stays::WithoutMeaning,
+                    Err(_) => Stays::Never,
+                };
+                Some(one(effect, answer(Event::Synced), stays))
             }
             ("close", Some(kind), Some(fd)) => {
                 if let Some((number, _)) = of {
                     self.files.remove(&number);
                 }
-                let seen = one(Effect::Close(fd), answer(Event::Closed), false);
+                let seen =
+                    one(Effect::Close(fd), answer(Event::Closed), Stays::Never);
                 (kind != Kind::Directory).then_some(seen)
             }
             ("unlink" | "unlinkat", ..) => {
@@ -217,7 +221,11 @@ impl Process {
                 let is_own = path.is_some() && path == self.temp;
                 if is_own {
                     self.temp = None;
-                    Some(one(Effect::Unlink, answer(Event::Unlinked), false))
+                    Some(one(
+                        Effect::Unlink,
+                        answer(Event::Unlinked),
+                        Stays::Never,
+                    ))
                 } else {
                     // Nobody may remove the store.
                     let store = path.as_ref() == Some(&paths.store);
@@ -277,15 +285,18 @@ impl Process {
                     self.temp = Some(path);
                 }
                 // Somebody has that name: another is tried.
-                let harmless = call.result == Err(Errno(17));
-                return Ok(Some(one(Effect::Create, event, harmless)));
+                let stays = match call.result {
+                    Err(Errno(17)) => Stays::Always,
+                    Ok(_) | Err(_) => Stays::Never,
+                };
+                return Ok(Some(one(Effect::Create, event, stays)));
             }
             Kind::Store => Name::Store,
             Kind::LockFile => Name::LockFile,
         };
         Ok(Some(match opened.access {
             Some(access) if !opened.truncates => {
-                one(Effect::Open(name, access), event, false)
+                one(Effect::Open(name, access), event, Stays::Never)
             }
             // No protocol empties the store, or writes without reading.
             Some(_) | None => Seen::default(),
@@ -319,7 +330,7 @@ impl Process {
             }
             Err(errno) => Event::Failed(errno),
         };
-        Ok(Some(one(Effect::Rename, event, false)))
+        Ok(Some(one(Effect::Rename, event, Stays::Never)))
     }
 
     /// A path in a directory that is not known: an error if it could be the
@@ -373,7 +384,7 @@ impl Process {
             }
             Err(errno) => Event::Failed(errno),
         };
-        Some(one(Effect::StatFd(fd), event, true))
+        Some(one(Effect::StatFd(fd), event, Stays::WithoutMeaning))
     }
 
     fn stats_name(
@@ -416,12 +427,12 @@ impl Process {
                 Err(errno) => meanings.push((compare, Event::Failed(errno))),
             }
         }
-        Some(Seen { meanings, harmless: true })
+        Some(Seen { meanings, stays: Stays::WithoutMeaning })
     }
 }
 
-fn one(effect: Effect, event: Event, harmless: bool) -> Seen {
-    Seen { meanings: vec![(effect, event)], harmless }
+fn one(effect: Effect, event: Event, stays: Stays) -> Seen {
+    Seen { meanings: vec![(effect, event)], stays }
 }
 
 /// A descriptor by our count, which begins behind the three of every process.
@@ -447,10 +458,11 @@ fn locks(kind: Kind, fd: Fd, lock: &Lock, call: &Call) -> Seen {
     let again =
         [Event::Failed(Errno::AGAIN), Event::Failed(Errno::INTERRUPTED)]
             .contains(&event);
+    let stays = if again { Stays::Always } else { Stays::Never };
     match (kind, access) {
-        (Kind::Temp, Access::Write) => one(Effect::TryLock(fd), event, again),
+        (Kind::Temp, Access::Write) => one(Effect::TryLock(fd), event, stays),
         (Kind::Store | Kind::LockFile, access) => {
-            one(Effect::Lock(fd, access), event, again)
+            one(Effect::Lock(fd, access), event, stays)
         }
         (Kind::Temp | Kind::Directory, _) => Seen::default(),
     }

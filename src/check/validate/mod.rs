@@ -17,7 +17,7 @@ use crate::format::escape::Escaped;
 use crate::fsm::call::Effect;
 use crate::fsm::protocol::Protocol;
 use calls::Process;
-use stages::{Seen, Stages};
+use stages::{Seen, Stages, Stays};
 use strace::Told;
 
 /// Bytes of a trace: one of Python has some hundred thousand.
@@ -252,7 +252,7 @@ fn of_log(
                 (order, Place::new(stages, process, Some(session)))
             });
         let meanings = vec![(logged.effect, logged.event)];
-        let seen = Seen { meanings, harmless: false };
+        let seen = Seen { meanings, stays: Stays::Never };
         if let Err(allowed) = place.advance(&seen) {
             let call = format!("{} = {}", logged.effect, logged.event);
             refused = Some(Refused::new(line, process, call, &allowed));
@@ -306,7 +306,7 @@ fn of_strace(
             (order, Place::new(stages, call.process, None))
         });
         // Whoever looks at the store's name and does no more is nobody.
-        if seen.harmless && place.sessions.calls == 0 {
+        if seen.stays != Stays::Never && place.sessions.calls == 0 {
             places.remove(&call.process);
             continue;
         }

@@ -37,8 +37,20 @@ enum Stage {
 pub(super) struct Seen {
     /// Calls of the machine, with their answers.
     pub(super) meanings: Vec<(Effect, Event)>,
-    /// It changes nothing, so anybody may make it at any time.
-    pub(super) harmless: bool,
+    /// When the process may be where it was before.
+    pub(super) stays: Stays,
+}
+
+/// When a call leaves a process where it was.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Stays {
+    /// It has a meaning, or it is not allowed.
+    #[default]
+    Never,
+    /// It changes nothing: allowed also where it has no meaning.
+    WithoutMeaning,
+    /// It failed, and may be tried again.
+    Always,
 }
 
 /// The stages that a process may be in.
@@ -78,14 +90,19 @@ impl Stages {
         let before = self.closure();
         let mut after = Vec::new();
         for stage in &before {
+            let mut has_meaning = false;
             for (effect, event) in &seen.meanings {
                 for next in stage.step(self.protocol, *effect, *event) {
+                    has_meaning = true;
                     put(&mut after, next);
                 }
             }
-        }
-        if seen.harmless {
-            for stage in &before {
+            let stays = match seen.stays {
+                Stays::Never => false,
+                Stays::WithoutMeaning => !has_meaning,
+                Stays::Always => true,
+            };
+            if stays {
                 put(&mut after, *stage);
             }
         }
