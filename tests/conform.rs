@@ -116,12 +116,10 @@ fn without_a_bound_that_matters_every_schedule_is_run() {
     let (code, rows) = self::rows(&odd("append"), &["--preemptions", "9"]);
     assert_eq!((code, &rows[0]["executions"]), (20, &20.into()));
     assert_eq!(rows[0]["steps"], 4);
-    // Of the six ways to lay the calls into each other two are one behind the
-    // other; in the other four an update is lost. With both ends: 16 and 4 of
-    // 20, since an end may come before or after what the other does.
+    // Nothing is lost if both calls of one come before those of the other; then
+    // its end can be at four places: 2 times 4.
     let note = rows[0]["note"].as_str().unwrap();
-    let end_so: u64 = note.split(' ').next().unwrap().parse().unwrap();
-    assert!((1..20).contains(&end_so), "{note}");
+    assert!(note.starts_with("12 of 20 schedules end so; "), "{note}");
 }
 
 #[test]

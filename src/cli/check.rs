@@ -290,7 +290,13 @@ fn conform(
     conform::conform(command, directory.path(), limits).map_err(|error| {
         let code = match &error {
             ConformError::Io { source, .. } => exit::call_code(source.kind()),
-            _ => exit::PROGRAM,
+            ConformError::Start { .. }
+            | ConformError::Died { .. }
+            | ConformError::Hung { .. }
+            | ConformError::Nonsense { .. }
+            | ConformError::NotRepeated { .. }
+            | ConformError::Endless { .. }
+            | ConformError::NeverSaved { .. } => exit::PROGRAM,
         };
         Failure::other("check", &error.to_string()).with_code(code)
     })

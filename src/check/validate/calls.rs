@@ -101,33 +101,16 @@ impl Paths {
         if *path == *self.store || *path == *self.lock_file {
             return false;
         }
-        let store = self.store.get(self.directory.len()..);
-        let store = store.unwrap_or_default().trim_start_with(b'/');
-        let beside = path.strip_prefix(self.directory.as_slice());
-        let name = beside.map(|name| name.trim_start_with(b'/'));
+        let name = |path: &[u8]| {
+            let beside = path.strip_prefix(self.directory.as_slice())?;
+            beside.strip_prefix(b"/").map(<[u8]>::to_vec)
+        };
+        let store = name(&self.store).unwrap_or_default();
         self.renamed.contains(path)
-            || name.is_some_and(|name| {
-                let name = name.strip_prefix(b".").unwrap_or(name);
-                !name.contains(&b'/') && name.starts_with(store)
+            || name(path).is_some_and(|name| {
+                let name = name.strip_prefix(b".").unwrap_or(&name);
+                !name.contains(&b'/') && name.starts_with(&store)
             })
-    }
-}
-
-/// Slices have this for white space alone.
-trait TrimStart {
-    fn trim_start_with(&self, byte: u8) -> &Self;
-}
-
-impl TrimStart for [u8] {
-    fn trim_start_with(&self, byte: u8) -> &Self {
-        let mut rest = self;
-        while let Some((first, after)) = rest.split_first() {
-            if *first != byte {
-                break;
-            }
-            rest = after;
-        }
-        rest
     }
 }
 
@@ -162,8 +145,10 @@ enum Kind {
 
 /// A file of which nothing more is known than that a name leads to it.
 const NAMED: FileId = FileId { device: 0, inode: 1 };
-/// A file that is not that one.
-const OTHER: FileId = FileId { device: 0, inode: 2 };
+/// The file of a descriptor, where no name leads to it.
+const DELETED: FileId = FileId { device: 0, inode: 2 };
+/// What the name leads to, where it is not the file of the descriptor.
+const OTHER: FileId = FileId { device: 0, inode: 3 };
 
 impl Process {
     /// What the call means; `None` if it is about something else.
@@ -377,7 +362,7 @@ impl Process {
                     .arguments
                     .first()
                     .is_some_and(|first| is_deleted(first));
-                let unknown = if deleted { OTHER } else { NAMED };
+                let unknown = if deleted { DELETED } else { NAMED };
                 let file = inode(call).unwrap_or(unknown);
                 self.last = inode(call);
                 Event::File(file)
@@ -408,8 +393,7 @@ impl Process {
                 // Which of both it is can only be told by what follows.
                 None => {
                     meanings.push((stat, Event::File(NAMED)));
-                    let third = FileId { device: 0, inode: 3 };
-                    meanings.push((stat, Event::File(third)));
+                    meanings.push((stat, Event::File(OTHER)));
                 }
             },
             Err(errno) => meanings.push((stat, Event::Failed(errno))),

@@ -314,7 +314,7 @@ pub(super) fn descriptor(text: &[u8]) -> Option<(i64, &[u8])> {
     found.map(|found| (i64::from(found), rest))
 }
 
-/// The path of `<PATH>`; a deleted file's is `None` of a name.
+/// The path of `<PATH>`.
 pub(super) fn path_beside(text: &[u8]) -> Option<Vec<u8>> {
     let end = annotated(text)?;
     let inner = text.get(1..end.checked_sub(1)?)?;
