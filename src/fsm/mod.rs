@@ -15,6 +15,8 @@ pub mod backup;
 pub mod backup_call;
 pub mod call;
 pub mod cancel;
+pub mod commit;
+pub mod commit_call;
 pub mod lock;
 pub mod log;
 pub mod members;
