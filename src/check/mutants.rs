@@ -148,6 +148,7 @@ impl Mutant {
                 World::Cancel(m) => search(&m, limits, base, false),
                 World::Writing(m) => search(&m, limits, base, false),
                 World::Reading(m) => search(&m, limits, base, false),
+                World::Committing(m) => search(&m, limits, base, false),
             },
         }
     }

@@ -751,7 +751,7 @@ fn phase_picture(
         Some((_, Ok(None))) | None => {
             return Err(Failure::usage(&format!(
                 "{model}: no picture, its states are numbers; wanted one of \
-                 lock, members, cancel, backup, restore, verify"
+                 lock, members, cancel, backup, restore, verify, commit"
             )));
         }
     };
@@ -761,7 +761,8 @@ fn phase_picture(
         World::Members(_)
         | World::Ahead(_)
         | World::Writing(_)
-        | World::Reading(_) => {
+        | World::Reading(_)
+        | World::Committing(_) => {
             format!("{model} {}", phase.protocol)
         }
     };

@@ -76,13 +76,14 @@ impl Wanted {
                 match &phase.world {
                     World::Cancel(model) => say(&title, model, &dump, limits),
                     World::Reading(model) => say(&title, model, &dump, limits),
-                    World::Members(_) | World::Ahead(_) | World::Writing(_) => {
-                        Err(Failure::usage(&format!(
-                            "--compare-tla: {} has no specification in TLA+; \
+                    World::Members(_)
+                    | World::Ahead(_)
+                    | World::Writing(_)
+                    | World::Committing(_) => Err(Failure::usage(&format!(
+                        "--compare-tla: {} has no specification in TLA+; \
                              wanted lock, cancel, restore or verify",
-                            phase.model
-                        )))
-                    }
+                        phase.model
+                    ))),
                 }
             }
         }

@@ -9,6 +9,7 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use super::backup::{self, Backup};
 use super::cancel::{Cancel, Canceled, Child, Gate};
+use super::commit::{self, Commit};
 use super::members::{self, Members};
 use super::refused::Refused;
 use super::restore::{
@@ -377,6 +378,102 @@ fn backup_verb(effect: backup::Effect) -> &'static str {
         Effect::Close => "close",
         Effect::Stop => "stop",
         Effect::Remove => "remove",
+    }
+}
+
+/// The table of `fsm::commit` for one plan.
+///
+/// # Errors
+/// A possible answer was refused: `step` lacks a row.
+pub fn commit(machine: Commit) -> Result<Table, Refused> {
+    use commit::{Event, Failure};
+    walk_by(machine, commit_label, |machine| {
+        let effect = match machine.effect() {
+            Continue(effect) => effect,
+            Break(_) => return Ok(Vec::new()),
+        };
+        let events = [
+            (Event::Ok, "ok"),
+            (Event::Whole, "whole"),
+            (Event::Taken, "taken"),
+            (Event::Unsure(Failure(0)), "unsure"),
+            (Event::Failed(Failure(0)), "failed"),
+            (Event::Canceled, "canceled"),
+        ];
+        let possible = events.into_iter().filter(|(e, _)| effect.allows(*e));
+        possible
+            .map(|(event, text)| {
+                let to = machine.step(event)?;
+                Ok(answer(commit_verb(effect), text, to))
+            })
+            .collect()
+    })
+}
+
+fn commit_label(machine: &Commit) -> String {
+    use commit::{Clean, End, State, Sweep, Then};
+    let of = |state: &str, end: End, owed: bool| {
+        let end = match end {
+            End::Done => "done",
+            End::Conflict => "conflict",
+            End::Failed { saved: false, .. } => "failed",
+            End::Failed { saved: true, .. } => "failed, saved",
+            End::Canceled(_) => "canceled",
+        };
+        let owed = if owed { ", owed" } else { "" };
+        format!("{state}, {end}{owed}")
+    };
+    let rest = |state: &str, Clean { end, owed, .. }| of(state, end, owed);
+    match machine.state {
+        State::Sweeping(Sweep::Lock) => "sweeping, lock".to_owned(),
+        State::Sweeping(Sweep::Settle) => "sweeping, settle".to_owned(),
+        State::Sweeping(Sweep::Stages) => "sweeping, stages".to_owned(),
+        State::Sweeping(Sweep::Note) => "sweeping, note".to_owned(),
+        State::Sweeping(Sweep::Unlock) => "sweeping, unlock".to_owned(),
+        State::Keeping => "keeping".to_owned(),
+        State::Staging => "staging".to_owned(),
+        State::SyncingFiles => "syncing files".to_owned(),
+        State::Locking => "locking".to_owned(),
+        State::Checking => "checking".to_owned(),
+        State::Noting => "noting".to_owned(),
+        State::Moving(_) => "moving".to_owned(),
+        State::SyncingDirs => "syncing directories".to_owned(),
+        State::Deciding(then) => {
+            let what = match then {
+                Then::Save => "save",
+                Then::Keep => "keep",
+                Then::Conflict => "conflict",
+                Then::Fail(..) => "failure",
+            };
+            format!("deciding, {what}")
+        }
+        State::Saving(..) => "saving".to_owned(),
+        State::Undoing(clean) => rest("undoing", clean),
+        State::Forgetting(clean) => rest("forgetting", clean),
+        State::Unlocking(clean) => rest("unlocking", clean),
+        State::Clearing(clean) => rest("clearing", clean),
+        State::Over(over) => of("over", over.end, over.owed),
+    }
+}
+
+fn commit_verb(effect: commit::Effect) -> &'static str {
+    use commit::Effect;
+    match effect {
+        Effect::Lock => "lock",
+        Effect::Settle => "settle",
+        Effect::Sweep => "sweep",
+        Effect::Forget => "forget",
+        Effect::Unlock => "unlock",
+        Effect::Stage => "stage",
+        Effect::SyncFiles => "sync files",
+        Effect::Check => "check",
+        Effect::Note => "note",
+        Effect::Move(_) => "move",
+        Effect::SyncDirs => "sync directories",
+        Effect::Decide => "decide",
+        Effect::Save { .. } => "save",
+        Effect::Undo => "undo",
+        Effect::Clear => "clear",
     }
 }
 

@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 
 mod backup;
+mod commit;
 
 use qubes_fsm::check::explore::{
     Limits, NO_DEADLOCK, Report, Verdict, explore,

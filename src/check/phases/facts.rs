@@ -6,6 +6,7 @@
 
 use super::backup::{self, Found};
 use super::cancel::{self, Ended, Process, Signal};
+use super::commit::{self, Files, Folder, Who};
 use super::restore::{self, Fate};
 use super::{ahead, members};
 use crate::fsm::ahead::{Slot, Verdict};
@@ -124,6 +125,46 @@ pub(super) fn of_backup(world: &backup::World) -> Vec<String> {
         };
         format!("after the power cut the name leads to: {found}")
     }));
+    facts
+}
+
+pub(super) fn of_commit(world: &commit::World, qubes: u16) -> Vec<String> {
+    let lock = match world.lock {
+        None => "nobody",
+        Some(Who::We) => "this restore",
+        Some(Who::They) => "the other",
+    };
+    let mut facts =
+        vec![gate(&world.gate), format!("the store is locked by: {lock}")];
+    let qube = |(number, folder): (usize, &Folder)| {
+        let entry = world.store.ours & commit::bit(number) != 0;
+        let entry = if entry { "in the store" } else { "not in the store" };
+        let folder = match folder {
+            Folder::Absent => "no folder",
+            Folder::Theirs => "somebody else's folder",
+            Folder::Ours { files: Files::Torn, .. } => "a torn folder",
+            Folder::Ours { named: true, files: Files::Synced } => {
+                "its folder, durable"
+            }
+            Folder::Ours { .. } => "its folder, not yet durable",
+        };
+        format!("qube {number}: {entry}; {folder}")
+    };
+    let folders = world.folders.iter().take(usize::from(qubes));
+    facts.extend(folders.enumerate().map(qube));
+    let held = world.stage.map(|stage| stage.held);
+    facts.extend(
+        [
+            yes(world.store.theirs, "the other's entry is in the store"),
+            yes(world.unsure, "a power cut may take our entries back"),
+            yes(world.note, "there is a note"),
+            yes(held == Some(true), "there is a stage, and it is held"),
+            yes(held == Some(false), "there is a stage that nobody holds"),
+            yes(world.hurt, "something of somebody else's is gone"),
+        ]
+        .into_iter()
+        .flatten(),
+    );
     facts
 }
 

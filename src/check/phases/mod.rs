@@ -16,6 +16,10 @@ pub mod backup_rows;
 pub mod backup_rules;
 pub mod backup_words;
 pub mod cancel;
+pub mod commit;
+pub mod commit_rows;
+pub mod commit_rules;
+pub mod commit_words;
 mod facts;
 pub mod members;
 pub mod restore;
@@ -25,6 +29,7 @@ pub mod schedules;
 pub mod words;
 
 use crate::fsm::backup::{Backup, Target};
+use crate::fsm::commit::Commit;
 use crate::fsm::phase_table;
 use crate::fsm::refused::Refused;
 use crate::fsm::restore::Restore;
@@ -37,8 +42,8 @@ pub const ENDS: &str = "L every fair path ends";
 /// A world to check, and what should come of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Phase {
-    /// Which machine: `members`, `ahead`, `cancel`, `backup`, `restore` or
-    /// `verify`.
+    /// Which machine: `members`, `ahead`, `cancel`, `backup`, `restore`,
+    /// `verify` or `commit`.
     pub model: &'static str,
     /// Which configuration of it, or what is done wrong.
     pub protocol: &'static str,
@@ -67,6 +72,8 @@ pub enum World {
     Writing(backup::Writing),
     /// Of `fsm::restore`, for `restore` and `verify`.
     Reading(restore::Reading),
+    /// Of `fsm::commit`.
+    Committing(commit::Committing),
 }
 
 impl World {
@@ -85,6 +92,9 @@ impl World {
             }
             Self::Reading(reading) => {
                 phase_table::restore(Restore::new(reading.plan))?
+            }
+            Self::Committing(model) => {
+                phase_table::commit(Commit::new(model.plan))?
             }
         }))
     }
@@ -134,6 +144,26 @@ impl World {
                 }
                 text.push_str(troubles(reading.faults));
                 if reading.cancel {
+                    text.push_str(", cancel");
+                }
+                text
+            }
+            Self::Committing(model) => {
+                let mut text = many(usize::from(model.plan.qubes), "qube");
+                text.push_str(match model.beside {
+                    commit::Beside::Nobody => "",
+                    commit::Beside::Writer => " beside a writer",
+                    commit::Beside::SameName => " beside a namesake",
+                    commit::Beside::Sweep => " beside a sweep",
+                    commit::Beside::Folder => " beside a folder",
+                });
+                if model.crashes > 0 {
+                    let crashes = many(usize::from(model.crashes), "crash");
+                    text.push_str(", ");
+                    text.push_str(&crashes.replace("crashs", "crashes"));
+                }
+                text.push_str(troubles(model.faults));
+                if model.cancel {
                     text.push_str(", cancel");
                 }
                 text

@@ -6,6 +6,7 @@
 use super::ahead::{A1, A2, A3, A4, Pool};
 use super::backup_rows::{backup_mutants, backup_right};
 use super::cancel::{C1, C2, C3, C4, Cancelation, Mutant, Outcome};
+use super::commit_rows::{commit_mutants, commit_right};
 use super::members::{M1, M2, M3, Source};
 use super::restore::{Binding, Flaw, Reading};
 use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
@@ -31,6 +32,8 @@ pub fn all() -> Vec<Phase> {
         restore_mutants(),
         verify_right(),
         verify_mutants(),
+        commit_right(),
+        commit_mutants(),
     ];
     parts.into_iter().flatten().collect()
 }
@@ -71,7 +74,7 @@ pub(super) fn mutant(
 
 impl Phase {
     /// Only where its model is named.
-    fn named(self) -> Self {
+    pub(super) fn named(self) -> Self {
         Self { by_default: false, ..self }
     }
 

@@ -12,6 +12,7 @@ use super::cancel::{
     self, C1, C2, C3, C4, Cancelation, Canceler, Ended, Outcome, Process,
     Signal, Worker,
 };
+use super::commit_rules::{K1, K2, K3, K4, K5, K6};
 use super::members::{self, M1, M2, M3, Source};
 use super::restore::{self, Edit, Reading};
 use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
@@ -111,6 +112,12 @@ fn meaning(property: &str) -> Option<&'static str> {
         B6 => "this is not what failed first",
         B7 => "an empty chunk follows a full one",
         B8 => "what the child said is lost",
+        K1 => "the store has a qube whose folder is missing, or torn",
+        K2 => "the store has some of the qubes",
+        K3 => "something of somebody else's is gone",
+        K4 => "the store is not what the end says, or a cancel was not heard",
+        K5 => "something is left, and nobody says so, or can undo it",
+        K6 => "nobody else has that name: it was left by an earlier run",
         R1 => "the decoder got a chunk that was not verified",
         R2 => "a file has its name that is not whole",
         R3 => "a file has its name that is not what was backed up",
