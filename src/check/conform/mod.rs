@@ -3,7 +3,7 @@
 //!
 //! Lives here: the search through the schedules, and what the real file shows
 //! at their ends. May not live here: how a program is talked to
-//! ([`process`]); what a program should do: only what comes of it is judged.
+//! (`process`); what a program should do: only what comes of it is judged.
 //!
 //! The kernel cannot be copied, so a state cannot be looked up: schedules are
 //! run from their beginnings, and bounded by how often a process that could

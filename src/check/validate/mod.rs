@@ -2,8 +2,8 @@
 //!
 //! Lives here: which of the two kinds of trace it is, whose calls go where,
 //! the verdict. May not live here: reading files; the text of `strace`
-//! ([`strace`]), of a log ([`log`]); what its calls mean ([`calls`]); what may
-//! come next ([`stages`]).
+//! (`strace`), of a log (`log`); what its calls mean (`calls`); what may
+//! come next (`stages`).
 
 mod calls;
 mod log;
