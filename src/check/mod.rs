@@ -23,8 +23,8 @@ pub mod report;
 pub mod symmetry;
 pub mod trace;
 pub mod trouble;
-pub mod wide;
 pub mod validate;
+pub mod wide;
 
 pub use explore::Coverage;
 

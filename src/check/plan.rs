@@ -40,7 +40,7 @@ pub enum Task {
     Loom(Sessions, Option<usize>),
     /// The store's model with crashes and failing calls, in the explorer.
     Trouble(Troubled),
-    /// The row of this number of [`mutants`](super::mutants).
+    /// The row of this number of [`mutants`].
     Mutant(usize),
     /// Runs of the explorer, made again with real processes.
     Kernel(Sessions),
