@@ -95,9 +95,10 @@ fn the_list_names_every_model_and_every_check() {
         };
         assert!(out.lines().any(|line| named(&line)), "{}", protocol.name);
     }
-    for model in
-        ["golden", "members", "ahead", "cancel", "backup", "restore", "verify"]
-    {
+    for model in [
+        "golden", "members", "ahead", "cancel", "backup", "restore", "verify",
+        "commit",
+    ] {
         assert!(out.contains(&format!("\n{model:8} ")), "{model}");
     }
     let checks = out.split("default checks:\n").nth(1).unwrap();
@@ -245,7 +246,7 @@ fn what_is_not_there_is_refused_in_full() {
             "sock",
             2,
             "model \"sock\": no such model; wanted one of lock, golden, \
-             members, ahead, cancel, backup, restore, verify",
+             members, ahead, cancel, backup, restore, verify, commit",
         ),
         ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
         (
@@ -339,7 +340,7 @@ fn a_crash_of_history_is_told_in_words() {
 fn every_mutant_is_found_as_its_row_says() {
     let (code, rows) = rows("--mutants");
     assert_eq!(code, 0);
-    assert_eq!(rows.len(), 103);
+    assert_eq!(rows.len(), 124);
     for row in &rows {
         assert_eq!(row["expected"], true, "{row}");
         assert_eq!(row["coverage"], "exhaustive", "{row}");
@@ -363,8 +364,9 @@ fn the_golden_model_is_counted() {
 /// is found, by the properties that it is known to violate and no others.
 #[test]
 fn the_phases_are_checked_by_name() {
-    let (code, rows) = rows("members ahead cancel backup restore verify");
-    assert_eq!((code, rows.len()), (0, 157));
+    let (code, rows) =
+        rows("members ahead cancel backup restore verify commit");
+    assert_eq!((code, rows.len()), (0, 202));
     let (loom, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row["engine"] == "loom");
     assert_eq!(loom.len(), 9);
@@ -583,7 +585,7 @@ fn a_phase_can_be_drawn() {
         (
             "ahead",
             "ahead: no picture, its states are numbers; wanted one of lock, \
-             members, cancel, backup, restore, verify",
+             members, cancel, backup, restore, verify, commit",
         ),
         ("members cancel", "a picture shows one machine; wanted one model"),
         (

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use insta::assert_snapshot;
+use qubes_fsm::fsm::commit::{self, Commit};
 use qubes_fsm::fsm::lock::Acquire;
 use qubes_fsm::fsm::members::{Announces, Members};
 use qubes_fsm::fsm::phase_table;
@@ -74,6 +75,14 @@ fn the_gate_of_cancel() {
     let table = phase_table::gate();
     assert_snapshot!("cancel_dot", table.dot("cancel"));
     assert_snapshot!("cancel_mermaid", table.mermaid());
+}
+
+#[test]
+fn commit_shipped() {
+    let plan = commit::Plan { qubes: 2, variant: commit::Variant::Right };
+    let table = phase_table::commit(Commit::new(plan)).unwrap();
+    assert_snapshot!("commit_shipped_dot", table.dot("commit shipped"));
+    assert_snapshot!("commit_shipped_mermaid", table.mermaid());
 }
 
 fn restore(plan: Plan) -> Table {

@@ -456,7 +456,7 @@ fn of_the_store() -> Vec<Mutant> {
 }
 
 /// The mutants of the phases, in the order of [`phase_rows::all`].
-const PHASES: [(&str, &str, Found); 73] = [
+const PHASES: [(&str, &str, Found); 94] = [
     ("members", "before-as-after", &[("M1", 3)]),
     ("members", "after-as-before", &[("M3", 5), ("L", 7)]),
     ("members", "read-ahead-kept", &[("M2", 19), ("M3", 19)]),
@@ -550,4 +550,33 @@ const PHASES: [(&str, &str, Found); 73] = [
     ("restore", "index-anywhere", &[("R9", 42)]),
     ("verify", "macs-only", &[("R4", 7), ("R8", 10)]),
     ("verify", "any-end", &[("R8", 23)]),
+    ("commit", "entry-first", &[("K1", 9), ("K4", 12)]),
+    ("commit", "saved-first", &[("K1", 12), ("K4", 18)]),
+    (
+        "commit",
+        "one-per-qube",
+        &[("K2", 15), ("K1", 17), ("K4", 17), ("K6", 28)],
+    ),
+    (
+        "commit",
+        "cancel-saves",
+        &[("K2", 14), ("K1", 15), ("K4", 16), ("K6", 27)],
+    ),
+    ("commit", "unnoted", &[("K5", 13), ("K6", 23)]),
+    ("commit", "forgets-early", &[("K4", 16), ("K5", 17), ("K6", 27)]),
+    ("commit", "forgets-owed", &[("K5", 17), ("K6", 28)]),
+    ("commit", "not-undone", &[("K5", 16), ("K6", 27)]),
+    ("commit", "undecided", &[("K4", 17)]),
+    ("commit", "swept-unlocked", &[("K1", 15), ("K5", 17), ("K6", 25)]),
+    ("commit", "files-unsynced", &[("K1", 15)]),
+    ("commit", "dirs-unsynced", &[("K1", 15)]),
+    ("commit", "unlocked-early", &[("K5", 17), ("K1", 18)]),
+    ("commit", "checked-early", &[("K3", 18)]),
+    ("commit", "unchecked", &[("K3", 17), ("K1", 27)]),
+    ("commit", "loaded-early", &[("K3", 18)]),
+    ("commit", "judged-unsure", &[("K5", 23), ("K6", 34)]),
+    ("commit", "live-stages", &[("K3", 9)]),
+    ("commit", "every-folder", &[("K3", 3)]),
+    ("commit", "undone-by-name", &[("K3", 14)]),
+    ("commit", "replaces", &[("K3", 12)]),
 ];

@@ -20,8 +20,9 @@ pub struct Plan {
 pub enum Effect {
     /// Take the store's lock, and load the store.
     Lock,
-    /// Remove each folder that a left-over note names, by its identity, and
-    /// the store does not.
+    /// If a note is left over: sync the store, so that it is judged by what
+    /// stays; then remove each folder that the note names, by its identity,
+    /// and the store does not.
     Settle,
     /// Remove the stages whose lock nobody holds.
     Sweep,

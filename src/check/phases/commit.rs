@@ -69,6 +69,8 @@ pub enum Flaw {
     Replaces,
     /// It saves what it had loaded before it had the lock.
     LoadedEarly,
+    /// A note is judged by a store that a power cut may still take back.
+    JudgedUnsure,
 }
 
 /// Machine, store, folders, and what must be remembered for K1 to K6.
@@ -255,11 +257,11 @@ impl Committing {
 
     /// Removes folders that the store does not name, if a note has them.
     fn settle(&self, next: &mut World) {
+        // What the store says must be there for good first.
+        next.unsure &= self.flaw == Flaw::JudgedUnsure;
         for (qube, folder) in next.folders.iter_mut().enumerate() {
-            let named = next.store.ours & bit(qube) != 0
-                || (qube == 0
-                    && next.store.theirs
-                    && self.beside == Beside::SameName);
+            // A namesake's entry has its folder elsewhere: this one is ours.
+            let named = next.store.ours & bit(qube) != 0;
             let goes = match (*folder, self.flaw) {
                 (Folder::Absent, _) => false,
                 (_, Flaw::EveryFolder) => true,
@@ -269,14 +271,16 @@ impl Committing {
                     Flaw::None
                     | Flaw::LiveStages
                     | Flaw::Replaces
-                    | Flaw::LoadedEarly,
+                    | Flaw::LoadedEarly
+                    | Flaw::JudgedUnsure,
                 ) => next.note,
                 (
                     Folder::Theirs,
                     Flaw::None
                     | Flaw::LiveStages
                     | Flaw::Replaces
-                    | Flaw::LoadedEarly,
+                    | Flaw::LoadedEarly
+                    | Flaw::JudgedUnsure,
                 ) => false,
             };
             if goes && !named {
@@ -340,10 +344,10 @@ impl Committing {
                 }
             }
             Effect::Settle => {
+                self.settle(next);
                 if next.note && next.store.ours == self.all() {
                     return Event::Whole;
                 }
-                self.settle(next);
             }
             Effect::Sweep => self.sweep(next),
             Effect::Forget => next.note = false,
@@ -486,6 +490,10 @@ impl Committing {
             let mut older = left.clone();
             for world in &mut older {
                 world.store.ours = 0;
+                // It did not outlive the cut either, and loads again.
+                if let Other::Loaded(store) = &mut world.other {
+                    store.ours = 0;
+                }
             }
             left.extend(older);
         }
@@ -544,6 +552,7 @@ impl Committing {
                 } else {
                     store.theirs = true;
                     next.store = store;
+                    next.unsure = false;
                     next.other = Other::Saved;
                     steps.push((Step::TheirSave, next));
                 }

@@ -45,7 +45,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "entry-first",
             Beside::Nobody,
             Variant::EntryFirst,
-            &[K1],
+            &[K1, K4],
             "entries first, files later (client 02bc30a)",
         )
         .shown(),
@@ -53,21 +53,21 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "saved-first",
             Beside::Nobody,
             Variant::SavedFirst,
-            &[K1],
+            &[K1, K4],
             "the save comes before the moves",
         ),
         variant(
             "one-per-qube",
             Beside::Nobody,
             Variant::OnePerQube,
-            &[K2],
+            &[K1, K2, K4, K6],
             "one save for each qube",
         ),
         variant(
             "cancel-saves",
             Beside::Nobody,
             Variant::CancelSaves,
-            &[K1, K2],
+            &[K1, K2, K4, K6],
             "a cancel saves what is there (f4194c9d, 2014)",
         )
         .shown(),
@@ -82,7 +82,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "forgets-early",
             Beside::Nobody,
             Variant::ForgetsEarly,
-            &[K5, K6],
+            &[K4, K5, K6],
             "the note is removed before the save",
         ),
         variant(
@@ -96,7 +96,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "not-undone",
             Beside::Nobody,
             Variant::NotUndone,
-            &[K5],
+            &[K5, K6],
             "a cancel undoes nothing",
         ),
         variant(
@@ -110,7 +110,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "swept-unlocked",
             Beside::Sweep,
             Variant::SweptUnlocked,
-            &[K1],
+            &[K1, K5, K6],
             "what was left is swept without the store's lock",
         ),
         variant(
@@ -131,7 +131,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "unlocked-early",
             Beside::Sweep,
             Variant::UnlockedEarly,
-            &[K1],
+            &[K1, K5],
             "the lock is given back before the save",
         ),
         variant(
@@ -145,7 +145,7 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             "unchecked",
             Beside::SameName,
             Variant::Unchecked,
-            &[K3],
+            &[K1, K3],
             "names are not looked at",
         ),
         flaw(
@@ -154,6 +154,13 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             Flaw::LoadedEarly,
             &[K3],
             "what is saved was loaded before the lock",
+        ),
+        flaw(
+            "judged-unsure",
+            Beside::Sweep,
+            Flaw::JudgedUnsure,
+            &[K5, K6],
+            "a note is judged by a store that a power cut may take back",
         ),
         flaw(
             "live-stages",
