@@ -104,8 +104,8 @@ fn the_list_names_every_model_and_every_check() {
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 70);
-    assert_eq!(others.lines().count(), 72);
+    assert_eq!(checks.lines().count(), 77);
+    assert_eq!(others.lines().count(), 92);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
@@ -567,6 +567,11 @@ fn a_phase_can_be_drawn() {
             "restore",
             "restore shipped",
             "\"verifying\" -> \"releasing\" [label=\"verify: good\"]",
+        ),
+        (
+            "commit",
+            "commit shipped",
+            "\"deciding, save\" -> \"saving\" [label=\"decide: ok\"]",
         ),
         (
             "verify --protocol macs-only",
