@@ -223,7 +223,9 @@ fn a_search_that_is_cut_says_so() {
 
 #[test]
 fn arguments_of_other_checks_are_refused() {
-    for argument in [["--writers", "2"], ["--protocol", "2013"]] {
+    for argument in
+        [["--writers", "2"], ["--protocol", "2013"], ["--threads", "2"]]
+    {
         assert_eq!(conform("true", &argument).0, 2);
     }
     let (code, _, _) = conform("true", &["lock"]);

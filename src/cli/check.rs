@@ -120,6 +120,7 @@ pub(super) struct CheckArguments {
     /// strace -f -y -e trace=openat,open,fcntl,newfstatat,fstat,rename,\
     /// renameat2,fsync,close,unlink wrote of any program; - is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "threads", "symmetry", "fingerprints",
         "models", "writers", "readers", "saves", "crash", "faults", "mutants",
         "engine", "preemptions", "time_max", "states_max", "format", "out",
         "replay", "compare_tla", "bounds",
@@ -132,6 +133,7 @@ pub(super) struct CheckArguments {
     /// their calls on the real kernel, and see whether an update is lost. See
     /// spec/conform.md for what it must answer.
     #[arg(long, value_name = "CMD", conflicts_with_all = [
+        "threads", "symmetry", "fingerprints",
         "models", "protocol", "writers", "readers", "saves", "crash", "faults",
         "mutants", "engine", "states_max", "replay", "compare_tla", "bounds",
         "trace",
