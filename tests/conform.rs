@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -176,6 +177,11 @@ fn a_program_that_does_not_answer_is_named_and_ended() {
         let limit = if kind == "hangs" { "5s" } else { "1min" };
         let (code, out, err) = conform(&program, &["--answer-max", limit]);
         assert_eq!((code, out.as_str()), (18, ""), "{kind}: {err}");
+        // Either may be the first that speaks without a question.
+        let err = match kind {
+            "eager" => err.replace("P2 answered", "P1 answered"),
+            _ => err,
+        };
         let prefix = "qubes-fsm: ERROR: check: conform: ";
         if kind == "long" {
             assert!(err.starts_with(&format!("{prefix}{wanted}")), "{err}");
@@ -211,9 +217,17 @@ fn what_a_program_has_started_is_ended_too() {
     assert_eq!(code, 18, "{err}");
     for number in fs::read_to_string(numbers).unwrap().lines() {
         let path = Path::new("/proc").join(number).join("stat");
-        // Killed; its parent is gone, and somebody else has to reap it.
-        let state = fs::read_to_string(path).unwrap_or(") Z".to_owned());
-        let state = state.rsplit_once(") ").unwrap().1;
+        // Killed; its parent is gone, so nobody here has waited for its end,
+        // and somebody else has to reap it.
+        let state = || {
+            let stat = fs::read_to_string(&path).unwrap_or(") Z".to_owned());
+            stat.rsplit_once(") ").unwrap().1.to_owned()
+        };
+        let since = Instant::now();
+        while !state().starts_with('Z') && since.elapsed().as_secs() < 60 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let state = state();
         assert!(state.starts_with('Z'), "{number}: {state}");
     }
 }
