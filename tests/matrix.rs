@@ -634,6 +634,8 @@ fn links_that_the_old_writer_damaged_are_as_stored() {
     // `dangling` and its other name, `prefix`; two in the template.
     assert_eq!(count, 5);
     assert_same(&case.comparable(tree(&to)), &wanted, "damaged");
+    case.clear(&to);
+    case.check_qfile(&restored, &wanted, "damaged");
     // One of the three is another name of a link, no link of its own.
     let names = [
         ("vm7/.", "vm7/", 2, "vm7/"),
@@ -671,14 +673,17 @@ fn links_that_nobody_damaged_are_not_reported() {
         let what = &facts.what;
         matches!(what, What::Symlink(target) if target.starts_with(b"user"))
     };
-    assert!(tree(&to).values().any(is_link));
+    let found = tree(&to);
+    assert!(found.values().any(is_link));
+    case.clear(&to);
+    case.check_qfile(&restored, &case.comparable(found), "not damaged");
 }
 
 /// GNU tar writes a link behind its file. Where it stands before it, both are
 /// made all the same: links are made last.
 #[test]
 fn a_hard_link_before_its_file() {
-    let case = Case::new(Layout::Hidden, Form::default());
+    let mut case = Case::new(Layout::Hidden, Form::default());
     let mut inner = tar::Builder::new(Vec::new());
     let mut add = |kind, path: &str, target: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -700,15 +705,18 @@ fn a_hard_link_before_its_file() {
     add(tar::EntryType::Link, "dom0-home/user/late", file, b"");
     let stream = inner.into_inner().unwrap();
     let is_home = |member: &Member| member.0.starts_with("dom0-home");
-    let mut members = case.members.clone();
-    members.retain(|member| !is_home(member));
-    push_stream(&mut members, "dom0-home/user", &stream, case.form);
-    let (_, to) = case.restore(&outer_by(&members, Outer::TarEach));
+    case.members.retain(|member| !is_home(member));
+    push_stream(&mut case.members, "dom0-home/user", &stream, case.form);
+    let archive = outer_by(&case.members, Outer::TarEach);
+    let (restored, to) = case.restore(&archive);
     let found = tree(&to.join("dom0-home/user"));
     let names: Vec<_> = found[&b"early"[..]].names.iter().collect();
     assert_eq!(names, [&b"early"[..], b"file", b"late"]);
     assert_eq!(found.len(), 4);
     assert_eq!(fs::read(to.join("dom0-home/user/early")).unwrap(), b"content");
+    let found = case.comparable(tree(&to));
+    case.clear(&to);
+    case.check_qfile(&restored, &found, "early link");
 }
 
 /// By default nobody gets a door with the restoring user's name on it.

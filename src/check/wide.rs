@@ -11,13 +11,13 @@
 //! the same in every run.
 
 use core::hash::{BuildHasher, BuildHasherDefault, Hash};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::collections::hash_map::DefaultHasher;
 use std::thread;
 use std::time::Instant;
 
 use hashbrown::HashTable;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::explore::{Coverage, Limits, NO_DEADLOCK, Report, Trace, Verdict};
 use super::symmetry::Symmetric;
@@ -85,7 +85,7 @@ fn shard_of(hash: u64) -> usize {
 
 impl<S: Clone + Eq + Hash> Shard<S> {
     /// Adds what is new; whether `room` was enough.
-    fn add(&mut self, found: &Candidate<S>, room: &AtomicUsize) -> bool {
+    fn add(&mut self, found: &Candidate<S>, room: &AtomicIsize) -> bool {
         let Candidate { hash, parent, state } = found;
         let number = match &mut self.known {
             Known::All { index, states, parents } => {
@@ -159,9 +159,8 @@ impl<S: Clone + Eq + Hash> Shard<S> {
 const NOBODY: u64 = u64::MAX;
 
 /// One less to have.
-fn take(room: &AtomicUsize) -> bool {
-    let order = Ordering::Relaxed;
-    room.fetch_update(order, order, |left| left.checked_sub(1)).is_ok()
+fn take(room: &AtomicIsize) -> bool {
+    room.fetch_sub(1, Ordering::Relaxed) > 0
 }
 
 /// Searches `model`, shortest runs first, until everything or `limits`.
@@ -233,7 +232,8 @@ where
                 Mutex::new(Shard { number, known, next, witness })
             })
             .collect();
-        let room = AtomicUsize::new(self.limits.states_max);
+        let room = self.limits.states_max.try_into().unwrap_or(isize::MAX);
+        let room = AtomicIsize::new(room);
         let cut = AtomicBool::new(false);
         let mut first = Grown::new();
         for state in self.model.initial() {
@@ -242,20 +242,20 @@ where
         let (mut edges, mut depth) = (0, 0);
         let mut witness = vec![None; properties.len()];
         let mut deadlock = None;
-        let mut grown = vec![Mutex::new(first)];
+        // Kept from layer to layer, with the room that they have; `filled` of
+        // them say what came of this layer.
+        let mut grown = vec![RwLock::new(first)];
+        let mut filled = 1;
         let mut layer = Vec::new();
         loop {
             // Every shard takes what is its own, piece by piece in order.
             self.each(SHARDS, |number| {
                 let Some(shard) = shards.get(number) else { return };
                 let mut shard = shard.lock();
-                for piece in &grown {
-                    let bucket = {
-                        let mut piece = piece.lock();
-                        let bucket = piece.buckets.get_mut(number);
-                        bucket.map(core::mem::take).unwrap_or_default()
-                    };
-                    for candidate in &bucket {
+                for piece in grown.iter().take(filled) {
+                    let piece = piece.read();
+                    let bucket = piece.buckets.get(number);
+                    for candidate in bucket.into_iter().flatten() {
                         if !shard.add(candidate, &room) {
                             cut.store(true, Ordering::Relaxed);
                             return;
@@ -280,17 +280,20 @@ where
             }
             depth += 1;
             let pieces: Vec<_> = layer.chunks(PIECE).collect();
-            grown = pieces.iter().map(|_| Mutex::new(Grown::new())).collect();
+            filled = pieces.len();
+            if grown.len() < filled {
+                grown.resize_with(filled, || RwLock::new(Grown::new()));
+            }
             self.each(pieces.len(), |number| {
                 let (Some(piece), Some(grown)) =
                     (pieces.get(number), grown.get(number))
                 else {
                     return;
                 };
-                self.grow(piece, &mut grown.lock());
+                self.grow(piece, &mut grown.write());
             });
-            for piece in &grown {
-                let piece = piece.lock();
+            for piece in grown.iter().take(filled) {
+                let piece = piece.read();
                 edges += piece.edges;
                 deadlock = deadlock.or(piece.deadlock);
             }
@@ -356,6 +359,7 @@ where
 
     /// Makes every step from the states of a piece.
     fn grow(&self, piece: &[(u64, M::State)], grown: &mut Grown<M::State>) {
+        grown.clear();
         let mut steps = Vec::new();
         for (number, state) in piece {
             self.model.steps(state, &mut steps);
@@ -431,6 +435,11 @@ impl<S> Grown<S> {
     fn new() -> Self {
         let buckets = (0..SHARDS).map(|_| Vec::new()).collect();
         Self { buckets, edges: 0, deadlock: None }
+    }
+
+    fn clear(&mut self) {
+        self.buckets.iter_mut().for_each(Vec::clear);
+        (self.edges, self.deadlock) = (0, None);
     }
 
     fn push(&mut self, candidate: Candidate<S>) {

@@ -170,7 +170,7 @@ pub enum Other {
     /// Before the lock, or before the folder is made.
     Waits,
     /// Under the lock, with what was loaded.
-    Loaded(Store),
+    HasRead(Store),
     /// The store is saved.
     Saved,
     /// A second restore.
@@ -491,7 +491,7 @@ impl Committing {
             for world in &mut older {
                 world.store.ours = 0;
                 // It did not outlive the cut either, and loads again.
-                if let Other::Loaded(store) = &mut world.other {
+                if let Other::HasRead(store) = &mut world.other {
                     store.ours = 0;
                 }
             }
@@ -539,11 +539,11 @@ impl Committing {
             Other::Waits => {
                 if world.lock.is_none() {
                     next.lock = Some(Who::They);
-                    next.other = Other::Loaded(world.store);
+                    next.other = Other::HasRead(world.store);
                     steps.push((Step::TheirLock, next));
                 }
             }
-            Other::Loaded(mut store) => {
+            Other::HasRead(mut store) => {
                 let same = self.beside == Beside::SameName;
                 if same && store.ours & 1 != 0 {
                     next.other = Other::Over;
