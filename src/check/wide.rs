@@ -6,9 +6,9 @@
 //! states are the same but for names (`symmetry`), liveness (`explore`): a
 //! fair cycle of representatives need not be one of states.
 //!
-//! What is found does not depend on the number of threads: states of a layer
-//! are taken in the order of their shards, and shards by the hash, which is
-//! the same in every run.
+//! What is found does not depend on the number of threads, unless a limit cuts
+//! the search: states of a layer are taken in the order of their shards, and
+//! shards by the hash, which is the same in every run.
 
 use core::hash::{BuildHasher, BuildHasherDefault, Hash};
 use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
@@ -199,6 +199,10 @@ where
     M: Symmetric + Sync,
     M::State: Send + Sync,
 {
+    fn is_late(&self) -> bool {
+        self.started.elapsed() > self.limits.time_max
+    }
+
     fn representative(&self, state: M::State) -> M::State {
         match self.how.symmetry {
             true => self.model.representative(&state),
@@ -273,7 +277,7 @@ where
                     *witness = witness.or(found.take());
                 }
             }
-            let late = self.started.elapsed() > self.limits.time_max;
+            let late = self.is_late();
             if layer.is_empty() || cut.load(Ordering::Relaxed) || late {
                 cut.fetch_or(late && !layer.is_empty(), Ordering::Relaxed);
                 break;
@@ -290,7 +294,14 @@ where
                 else {
                     return;
                 };
-                self.grow(piece, &mut grown.write());
+                let mut grown = grown.write();
+                // What is in it came of the layer before.
+                grown.clear();
+                if self.is_late() {
+                    cut.store(true, Ordering::Relaxed);
+                    return;
+                }
+                self.grow(piece, &mut grown);
             });
             for piece in grown.iter().take(filled) {
                 let piece = piece.read();
@@ -359,7 +370,6 @@ where
 
     /// Makes every step from the states of a piece.
     fn grow(&self, piece: &[(u64, M::State)], grown: &mut Grown<M::State>) {
-        grown.clear();
         let mut steps = Vec::new();
         for (number, state) in piece {
             self.model.steps(state, &mut steps);
