@@ -45,7 +45,8 @@ pub(super) fn backup_mutants() -> Vec<Phase> {
     let exit = "nobody looks how the archiver ended (0cd8281a, 2014)";
     let look = "no look ahead: an empty chunk follows a full one (2014)";
     let late = "the archiver's end is awaited after the mac";
-    let in_time = "no error of a file: it gets its name after that end too";
+    let in_time =
+        "no error of a file: it has no name before its children ended well";
     let undecided = "the gate is not asked";
     let lost = "the byte that was looked at is lost";
     let numbers = "numbers of chunks go on from file to file";

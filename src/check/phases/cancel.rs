@@ -48,7 +48,7 @@ pub enum Mutant {
     ReapFirst,
     /// Signals go by process id after the mutex is released.
     SignalLater,
-    /// The same with pidfds: no error, they are the second belt.
+    /// The same with pidfds: no error, since a pidfd never names another.
     SignalLaterByPidfd,
     /// A refused child is left running.
     RefusedLeft,

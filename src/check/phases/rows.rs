@@ -308,7 +308,7 @@ fn cancel_mutants() -> Vec<Phase> {
             "signal-later-by-pidfd",
             world(Mutant::SignalLaterByPidfd),
             &[],
-            "no error: pidfds are the second belt",
+            "no error: a pidfd is of one process for ever, ended or not",
         ),
         mutant(
             "refused-left",
