@@ -8,8 +8,9 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::codes::unpack;
 use super::files::in_memory;
-use super::{Options, ReadError, shown, unpack};
+use super::{Options, ReadError, shown};
 use crate::backup::decode::{DecodeError, Decoding, Sink, Unpack};
 use crate::backup::members::{Block, Members};
 use crate::format::chunk::{HEADER_NAME, MAC_SUFFIX, Member};

@@ -10,7 +10,10 @@
 //! chunk is decrypted before its code was verified.
 
 mod bound;
+mod codes;
+mod ending;
 mod files;
+mod names;
 mod qube;
 
 use std::collections::BTreeMap;
@@ -20,30 +23,23 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::complete;
 use super::decode::{DecodeError, Decoding, Unpack};
-use super::filter::{External, ProgramError, allowed};
+use super::filter::External;
 pub use super::members::CHUNK_BYTES_MAX;
 use super::members::Members;
 pub use super::refusal::ReadError;
-use super::report::{Binding, File, FileState, HeaderFacts, Report};
+use super::report::{FileState, Report};
 use super::supply::{Item, Supply};
 use super::tree::{Stage, Staged, Target};
-use crate::format::chunk;
 use crate::format::cipher::Cipher;
-use crate::format::compression::{CompressionError, Filter};
 use crate::format::escape::Escaped;
 use crate::format::header::Header;
-use crate::format::hmac::{Digest, MacText, MacValue};
-use crate::format::limits::{FILES_MAX, HEADER_BYTES_MAX};
-use crate::format::manifest::{
-    Entry, MANIFEST_NAME, Manifest, ManifestError, Place,
-};
-use crate::fsm::ahead::Verdict;
+use crate::format::hmac::Digest;
+use crate::format::limits::HEADER_BYTES_MAX;
+use crate::format::manifest::{Entry, Manifest, Place};
 use crate::fsm::cancel::Gate;
-use crate::fsm::restore::{
-    At, Cause, Effect, End, Event, Failure, Member, Plan, Restore,
-};
+use crate::fsm::restore::{At, Effect, Event, Failure, Plan, Restore};
+use codes::digest_of;
 pub use qube::{read_from_qube, read_from_qube_into, request};
 
 /// What is wanted of an archive.
@@ -418,218 +414,6 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         Event::Failed(Failure(number))
     }
 
-    fn next(&mut self) -> Result<Event, ReadError> {
-        let name = match self.code.take() {
-            Some(name) => name,
-            None => match self.read_on()? {
-                Some(name) => name,
-                None => {
-                    // Of what was read all the same, `bind` says it; a list
-                    // may have asked for no more.
-                    let is_all = self.options.only_wanted
-                        && matches!(self.options.goal, Goal::List);
-                    if let Some(place) = self.place.take()
-                        && !self.options.keep_going
-                        && !is_all
-                    {
-                        place.finish()?;
-                    }
-                    return Ok(Event::Ended);
-                }
-            },
-        };
-        let parsed = chunk::Member::parse(&name)?;
-        if let Some(place) = &mut self.place {
-            place.accept(parsed)?;
-        }
-        self.before = std::mem::replace(&mut self.last, name.clone());
-        Ok(Event::Named(match parsed {
-            chunk::Member::Header => Member::Header,
-            chunk::Member::Chunk(chunk) => {
-                self.number(chunk)?.map_or(Member::Other, Member::Chunk)
-            }
-            chunk::Member::HeaderMac => Member::HeaderMac,
-            chunk::Member::ChunkMac(chunk) => {
-                let file = self.numbers.get(chunk.file()).copied();
-                let chunk = chunk.number();
-                file.map_or(Member::Other, |file| {
-                    Member::Mac(At { file, chunk })
-                })
-            }
-        }))
-    }
-
-    /// Takes the next member from the archive; its name.
-    fn read_on(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
-        let mut item = match self.ahead.take() {
-            Some(item) => Some(item),
-            None => {
-                self.supply.free(&mut self.item)?;
-                let (supply, end) = (self.supply, self.item.end);
-                let (progress, name) =
-                    (&mut self.options.progress, &self.item.name);
-                let mut tick = || progress(halfway(supply.offset(), end), name);
-                supply.next(&mut tick)?
-            }
-        };
-        let Some(item) = &mut item else { return Ok(None) };
-        // A code alone is no chunk: what is at hand stays for the error.
-        if item.name.ends_with(chunk::MAC_SUFFIX) {
-            self.mac = item.data.start().to_vec();
-            return Ok(Some(std::mem::take(&mut item.name)));
-        }
-        self.item = std::mem::take(item);
-        if let Some((name, text)) = self.item.code.take() {
-            (self.code, self.mac) = (Some(name), text);
-        }
-        self.report.archive_bytes = self.item.end;
-        let bytes = halfway(self.supply.offset(), self.item.start);
-        (self.options.progress)(bytes, &self.item.name);
-        Ok(Some(self.item.name.clone()))
-    }
-
-    /// Files are numbered as their chunks appear; `qubes.xml` is 0.
-    fn number(
-        &mut self,
-        chunk: chunk::Chunk<'_>,
-    ) -> Result<Option<At>, ReadError> {
-        let file = match self.numbers.get(chunk.file()) {
-            Some(file) => *file,
-            None => {
-                // Whatever comes first is `qubes.xml`, or nothing is.
-                let first = self.numbers.is_empty();
-                if first != (chunk.file() == STORE_NAME) {
-                    return Ok(None);
-                }
-                let (files, limit) = (self.numbers.len(), FILES_MAX);
-                if files >= limit {
-                    let name = shown(&chunk.name());
-                    return Err(ReadError::TooManyFiles { name, limit });
-                }
-                // The limit has 16 bits.
-                let next = files as u16;
-                self.numbers.insert(chunk.file().to_vec(), next);
-                self.report.files.push(File {
-                    name: chunk.file().to_vec(),
-                    chunks: 0,
-                    stored_bytes: 0,
-                    decoded_bytes: 0,
-                    state: FileState::Begun,
-                });
-                next
-            }
-        };
-        Ok(Some(At { file, chunk: chunk.number() }))
-    }
-
-    fn mac_text(&self) -> Result<MacText, ReadError> {
-        MacText::parse(&self.mac).map_err(|cause| {
-            let name = shown(&[&self.item.name, chunk::MAC_SUFFIX].concat());
-            ReadError::MacText { name, cause }
-        })
-    }
-
-    /// The code of the member at hand, computed over what was read.
-    fn mac_of(&self, digest: Digest) -> MacValue {
-        self.item.data.mac(digest, &self.options.passphrase)
-    }
-
-    /// The verdict on the chunk at hand, by its own code and, where that was
-    /// read first, by the manifest.
-    fn verify(&mut self) -> Result<Event, ReadError> {
-        if let Err(error) = self.mac_text() {
-            // No code is no better than a wrong one, and costs no more.
-            self.failures.push(Some(error));
-            return Ok(Event::Bad);
-        }
-        if self.item.verdict != Some(Verdict::Good) {
-            return Ok(Event::Bad);
-        }
-        if let Some(value) = self.item.value.take() {
-            if let Err(error) = self.check(&value) {
-                // The machine says what a bad chunk costs; this is why.
-                self.failures.push(Some(error));
-                return Ok(Event::Bad);
-            }
-            self.saw(&value);
-        }
-        Ok(Event::Good)
-    }
-
-    /// Compares an authentic member with its line of the manifest.
-    fn check(&mut self, value: &MacValue) -> Result<(), ReadError> {
-        let Some(manifest) = &self.bound.manifest else { return Ok(()) };
-        let name = &self.item.name;
-        let left = manifest.entries().get(self.listed..).unwrap_or_default();
-        // Lines of a file that is lost are passed over. Without a line it is
-        // the manifest itself, or was not there when names were compared:
-        // the comparison of all of them will say that.
-        let Some(at) = left.iter().position(|entry| entry.name == *name) else {
-            return Ok(());
-        };
-        self.listed += at + 1;
-        left.get(at).map_or(Ok(()), |entry| Ok(entry.check_mac(value)?))
-    }
-
-    /// Remembers an authentic member, for the manifest: all but its own.
-    fn saw(&mut self, mac: &MacValue) {
-        let is_own = matches!(
-            chunk::Member::parse(&self.item.name),
-            Ok(chunk::Member::Chunk(chunk)) if chunk.file() == MANIFEST_NAME
-        );
-        let header = self.header.as_ref();
-        if is_own || header.is_none_or(|header| header.promise().is_none()) {
-            return;
-        }
-        self.seen.push(Entry {
-            mac: mac.bytes().to_vec(),
-            size: self.item.size,
-            name: self.item.name.clone(),
-        });
-    }
-
-    fn parse(&mut self) -> Result<Event, ReadError> {
-        let header = Header::parse(self.item.data.start())?;
-        let named = Digest::ALL.iter().position(|d| *d == header.digest());
-        // The list has a few entries.
-        let named = named.unwrap_or_default() as u8;
-        match self.guessed.flatten() {
-            Some(verified) if verified != header.digest() => {
-                let error = header.check_digest(verified);
-                self.failures.push(error.err().map(ReadError::from));
-            }
-            _ => {
-                let mac = self.mac_of(header.digest());
-                self.begin(header)?;
-                self.check(&mac)?;
-                self.saw(&mac);
-            }
-        }
-        Ok(Event::Parsed(named))
-    }
-
-    /// The header is there: what it names must be known.
-    fn begin(&mut self, header: Header) -> Result<(), ReadError> {
-        let cipher = header.cipher()?;
-        self.unpack = unpack(&header, &self.options)?;
-        if header.promise().is_none() && self.options.require_manifest {
-            return Err(ReadError::NotBound);
-        }
-        self.report.header = HeaderFacts {
-            digest: header.digest().name().to_owned(),
-            cipher: cipher.map(|cipher| cipher.name().to_owned()),
-            filter: header.filter().map(str::to_owned),
-            headerless: header.is_headerless(),
-        };
-        if header.promise().is_some() {
-            self.report.binding = Binding::NotCompared;
-        }
-        self.place = Some(Place::new(&header));
-        self.supply.begin(header.digest());
-        self.header = Some(header);
-        Ok(())
-    }
-
     fn release(
         &mut self,
         at: At,
@@ -681,201 +465,9 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
         ReadError::Inner { name, offset: self.item.end, cause: Box::new(error) }
     }
 
-    /// Compares what is complete with what was announced.
-    fn count(&mut self) -> Result<Event, ReadError> {
-        if let Goal::Restore { wanted, .. } = &self.options.goal {
-            for name in wanted {
-                let is_there = self.report.files.iter().any(|file| {
-                    file.name == name.as_bytes()
-                        || self
-                            .qube_of(&file.name)
-                            .is_some_and(|qube| qube.name == *name)
-                });
-                if !is_there {
-                    let name = shown(name.as_bytes());
-                    return Err(ReadError::NotFound { name });
-                }
-            }
-        }
-        if let (Goal::Cat { path, .. }, false) =
-            (&self.options.goal, self.found)
-        {
-            let name = shown(path.as_bytes());
-            return Err(ReadError::NotFound { name });
-        }
-        let (nothing, omissions) = match self.options.only_wanted {
-            true => Default::default(),
-            false => complete::missing(&self.report.qubes, &self.report.files),
-        };
-        self.report.omissions.extend(omissions);
-        if !nothing.is_empty() {
-            let error = ReadError::Missing { qubes: nothing };
-            self.failures.push(Some(error));
-            return Ok(Event::Missing);
-        }
-        if !self.hold {
-            self.bind()?;
-        }
-        Ok(Event::Whole)
-    }
-
-    fn bind(&mut self) -> Result<Event, ReadError> {
-        if let Some(error) = self.bound.refused.take() {
-            return Err(error);
-        }
-        let promised = self.header.as_ref().and_then(|header| header.promise());
-        match (promised, &self.manifest) {
-            (Some(id), Some(manifest)) => {
-                let lost = |name: &[u8]| {
-                    self.is_lost(name) || !self.is_asked_for(name)
-                };
-                let of = manifest.entries().len();
-                let read = manifest.compare_but(&self.seen, lost)?;
-                self.report.binding = if read == of {
-                    Binding::Bound(id)
-                } else {
-                    Binding::Partly { id, read, of }
-                };
-                Ok(Event::Good)
-            }
-            (Some(_), None) => Err(ManifestError::Missing.into()),
-            (None, _) => Ok(Event::Good),
-        }
-    }
-
-    /// Whether the source had to give a member.
-    fn is_asked_for(&self, name: &[u8]) -> bool {
-        let Goal::Restore { wanted, .. } = &self.options.goal else {
-            return true;
-        };
-        let file = match chunk::Member::parse(name) {
-            Ok(chunk::Member::Chunk(chunk)) if self.options.only_wanted => {
-                chunk.file().to_vec()
-            }
-            _ => return true,
-        };
-        file == STORE_NAME || wanted.iter().any(|w| w.as_bytes() == file)
-    }
-
-    /// Whether a member is of a file that was lost.
-    fn is_lost(&self, name: &[u8]) -> bool {
-        let Ok(member) = chunk::Member::parse(name) else { return false };
-        let (chunk::Member::Chunk(chunk) | chunk::Member::ChunkMac(chunk)) =
-            member
-        else {
-            return false;
-        };
-        let file = self.numbers.get(chunk.file());
-        let file = file.and_then(|n| self.report.files.get(usize::from(*n)));
-        file.is_some_and(|file| file.state == FileState::Lost)
-    }
-
     fn set(&mut self, file: u16, state: FileState) {
         if let Some(file) = self.report.files.get_mut(usize::from(file)) {
             file.state = state;
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Err(error) = self.supply.stop() {
-            self.report.omissions.push(error.to_string());
-        }
-        for (file, staged) in std::mem::take(&mut self.ready) {
-            // Whole, and it did not get its name.
-            if staged.is_some() {
-                self.set(file, FileState::Withheld);
-            }
-        }
-        self.decoding = None;
-        if let Some(stage) = self.stage.take()
-            && let Err(error) = stage.remove()
-        {
-            self.report.omissions.push(error.to_string());
-        }
-    }
-
-    /// Says of what is in place that no manifest binds it, where one is
-    /// promised and does not list all of it as it was read.
-    fn unbind(&mut self) {
-        if self.header.as_ref().is_none_or(|header| header.promise().is_none())
-        {
-            return;
-        }
-        let manifest = self.bound.manifest.as_ref().or(self.manifest.as_ref());
-        let listed = by_file(manifest.map_or(&[], Manifest::entries));
-        let seen = by_file(&self.seen);
-        for file in &mut self.report.files {
-            let name = file.name.as_slice();
-            let listed = listed.get(name);
-            let is_bound = listed.is_some() && listed == seen.get(name);
-            if file.state == FileState::Restored && !is_bound {
-                file.state = FileState::Unbound;
-            }
-        }
-    }
-
-    fn end(&mut self, end: End) -> Result<(), ReadError> {
-        match end {
-            End::Done => Ok(()),
-            End::Omitted { headerless, .. } => {
-                if let Some(digest) = headerless.and_then(digest_of) {
-                    self.report.omissions.push(format!(
-                        "backup-header: none; the digest {} was found by \
-                         trying, and a header that was taken away would look \
-                         the same",
-                        digest.name()
-                    ));
-                }
-                Ok(())
-            }
-            End::Failed(cause) => Err(self.error(cause)),
-            End::Canceled(_) => Err(ReadError::Canceled),
-        }
-    }
-
-    /// The text behind a cause.
-    fn error(&mut self, cause: Cause) -> ReadError {
-        let last = shown(&self.last);
-        let own = match cause {
-            Cause::Failed(Failure(number)) => {
-                self.failures.get_mut(usize::from(number))
-            }
-            Cause::Truncated
-            | Cause::Sequence
-            | Cause::Passphrase
-            | Cause::Header
-            | Cause::Mac(_)
-            | Cause::Missing
-            | Cause::Binding => {
-                self.failures.iter_mut().find(|failure| failure.is_some())
-            }
-        };
-        match (cause, own.and_then(Option::take)) {
-            (Cause::Failed(_) | Cause::Missing, Some(error)) => error,
-            (Cause::Truncated, _) => {
-                let (after, wanted) = place(&self.last);
-                ReadError::Truncated { after, wanted }
-            }
-            (Cause::Sequence, _) => {
-                let (after, wanted) = place(&self.before);
-                ReadError::Sequence { found: last, after, wanted }
-            }
-            (Cause::Passphrase, _) => {
-                ReadError::Passphrase { name: shown(&self.item.name) }
-            }
-            // The driver gives its own error for it: see `parse`.
-            (Cause::Header, error) => error.unwrap_or_else(|| {
-                ReadError::Passphrase { name: shown(&self.item.name) }
-            }),
-            (Cause::Mac(_), Some(error)) => error,
-            (Cause::Mac(_), None) => ReadError::Mac {
-                name: shown(&self.item.name),
-                offset: self.item.end,
-            },
-            (Cause::Binding, _) => ManifestError::Mac.into(),
-            (Cause::Failed(_) | Cause::Missing, None) => {
-                ReadError::Missing { qubes: Vec::new() }
-            }
         }
     }
 }
@@ -887,69 +479,8 @@ fn halfway(read: u64, done: u64) -> u64 {
     (read / 2).saturating_add(done / 2)
 }
 
-/// A place in the archive by the name of the member before it: that name as
-/// it is shown, and what must stand there.
-fn place(before: &[u8]) -> (String, String) {
-    if before.is_empty() {
-        let wanted = "backup-header, or qubes.xml.000 of an archive without it";
-        return ("nothing".to_owned(), wanted.to_owned());
-    }
-    let wanted = match chunk::Member::parse(before) {
-        Ok(member) => match (member.mac(), member) {
-            (Some(mac), _) => shown(&mac.name()),
-            (None, chunk::Member::ChunkMac(chunk)) => {
-                let next = chunk.next().map(|next| shown(&next.name()));
-                let next = next.map_or(String::new(), |next| next + ", or ");
-                format!("{next}number 000 of a file that was not there before")
-            }
-            (None, _) => shown(&[STORE_NAME, b".000"].concat()),
-        },
-        // Refused when it was read.
-        Err(_) => "a chunk or its code".to_owned(),
-    };
-    (shown(before), wanted)
-}
-
-/// The chunks of each file, in their order.
-fn by_file(entries: &[Entry]) -> BTreeMap<&[u8], Vec<&Entry>> {
-    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for entry in entries {
-        if let Ok(chunk::Member::Chunk(chunk)) =
-            chunk::Member::parse(&entry.name)
-        {
-            files.entry(chunk.file()).or_default().push(entry);
-        }
-    }
-    files
-}
-
 fn verdict(good: bool) -> Event {
     if good { Event::Good } else { Event::Bad }
-}
-
-/// What takes the compression of a header off.
-fn unpack(header: &Header, options: &Options<'_>) -> Result<Unpack, ReadError> {
-    let Some(name) = header.filter().map(str::as_bytes) else {
-        return Ok(match header.is_headerless() {
-            true => Unpack::Guess,
-            false => Unpack::BuiltIn(Filter::None),
-        });
-    };
-    if let Some(External { programs, running }) = &options.external_filter {
-        let program = programs.find(name)?;
-        return Ok(Unpack::Outside(program, running.clone()));
-    }
-    match (Filter::by_name(name), allowed(name)) {
-        (Ok(filter), _) => Ok(Unpack::BuiltIn(filter)),
-        (Err(CompressionError::UnknownFilter { .. }), Some(name)) => {
-            Err(ProgramError::NotAsked { name }.into())
-        }
-        (Err(error), _) => Err(error.into()),
-    }
-}
-
-fn digest_of(number: u8) -> Option<Digest> {
-    Digest::ALL.get(usize::from(number)).copied()
 }
 
 fn shown(untrusted: &[u8]) -> String {
