@@ -162,6 +162,38 @@ attacked() {
         Chunks="$3" Edits="$4" Faults=1 MayCancel=TRUE "${@:5}"
 }
 
+# members ANNOUNCES MEMBERS
+members() {
+    local room=3
+    [ "$1" = before ] || room=2
+    graph Members <<END
+  Announces = "$1"
+  Members = $2
+  Room = $room
+  Dies = TRUE
+END
+    arguments=(members --protocol "$1" --bounds "$2 members")
+}
+
+# committing BESIDE QUBES TROUBLES: so many crashes and faults, and a cancel.
+committing() {
+    local bounds="$2 qubes"
+    [ "$2" != 1 ] || bounds="1 qube"
+    [ "$1" = nobody ] || bounds+=" beside a $1"
+    case $3 in
+        1) bounds+=", 1 crash, fault, cancel" ;;
+        *) bounds+=", $3 crashes, $3 faults, cancel" ;;
+    esac
+    graph Commit <<END
+  Qubes = $2
+  Beside = "$1"
+  Crashes = $3
+  Faults = $3
+  MayCancel = TRUE
+END
+    arguments=(commit --bounds "$bounds")
+}
+
 # The graph of graph.dot and that of the code; more arguments come last.
 same() {
     "$@"
@@ -200,6 +232,8 @@ if [ "$parts" = dumps ]; then
     crashing 1 1 1 && mv graph.dot "$2/save-1w.dot"
     cancel 1 FALSE && mv graph.dot "$2/cancel-1.dot"
     reading restore shipped 2x2 && mv graph.dot "$2/restore-2x2.dot"
+    members before 4 && mv graph.dot "$2/members-before-4.dot"
+    committing nobody 1 1 && mv graph.dot "$2/commit-1.dot"
     exit
 fi
 
@@ -224,12 +258,28 @@ for twin in TNotDone TNotFailed TNotCanceled TNoOlder; do
 done
 for twin in TNotOmitted TNoneLost; do reached Restore "$twin" KeepGoing=TRUE; done
 reached Restore TNoneHeld Hold=TRUE 'Binding="atend"'
+holds Members
+for twin in TNoneGiven TNotAll TNotHalf TNoRest TNoWait; do
+    reached Members "$twin"
+done
+holds Commit
+for twin in TNotDone TNotCanceled TNotUnsure TNotKept TNoOrphan TNoStage \
+    TNothingLeft TNoLiveStage TNotDoubtful; do
+    reached Commit "$twin"
+done
+reached Commit TNotBoth 'Beside="writer"'
+reached Commit TNoConflict 'Beside="namesake"'
+for twin in TNoConflict TNotInTheWay; do
+    reached Commit "$twin" 'Beside="folder"'
+done
 
 for protocol in 2013 2014 2016 shipped lock-file; do
     same lock "$protocol" 2 0 1
     same lock "$protocol" 3 0 1
     same lock "$protocol" 2 1 1
 done
+# 2016 with four has 728,559 states: six minutes.
+for protocol in 2013 2014 shipped lock-file; do same lock "$protocol" 4 0 1; done
 same lock 2016 2 0 2
 same lock shipped 2 2 1
 same lock shipped 2 0 2
@@ -254,6 +304,15 @@ same attacked restore manifest-late 2 1 'Binding="atend"'
 same reading verify shipped 2x2
 same attacked verify shipped 2 3
 same attacked verify hold 2 2 Hold=TRUE 'Binding="atend"'
+for count in 4 6; do
+    same members before "$count"
+    same members after "$count"
+done
+same committing nobody 1 1
+for beside in nobody writer namesake sweep folder; do
+    same committing "$beside" 2 1
+    same committing "$beside" 3 2
+done
 
 if [ "$parts" = all ]; then
     lock shipped 2 0 1
@@ -270,6 +329,18 @@ if [ "$parts" = all ]; then
     for mutant in not-counted feeds-early numbers-unchecked failure-undecided \
         any-end leaves-temporary; do
         differs "in the code, restore $mutant" restore --protocol "$mutant"
+    done
+    members before 4
+    for mutant in before-as-after given-after-death last-dropped; do
+        differs "in the code, members $mutant" members --protocol "$mutant"
+    done
+    committing nobody 2 1
+    for mutant in forgets-early undecided not-undone dirs-unsynced; do
+        differs "in the code, commit $mutant" commit --protocol "$mutant"
+    done
+    committing sweep 2 1
+    for mutant in judged-unsure live-stages unlocked-early; do
+        differs "in the code, commit $mutant" commit --protocol "$mutant"
     done
     planted Lock "a reader's lock is no lock" \
         's/^Granted(p) == IF p .in Writers THEN .*/Granted(p) == IF p \\in Writers THEN lock[fd[p]] \\cap Writers \\subseteq {p}/' \
@@ -300,6 +371,17 @@ if [ "$parts" = all ]; then
     planted Restore "a cancel forgets what had failed" \
         's/IF st\[1\] = "decide" .. st\[2\]\[1\] = "failed" THEN/IF FALSE THEN/' \
         attacked restore shipped 2 3
+    planted Members "room comes back one by one" \
+        's/^Consumed == .*/Consumed == given/' members after 4
+    planted Members "a death proves the held one whole" \
+        's/IF held # <<>> .. well THEN/IF held # <<>> THEN/' members before 4
+    planted Commit "a note is judged by what a power cut may take back" \
+        '/^Settled ==/{n;s/FALSE/unsure/}' committing sweep 2 1
+    planted Commit "every new name outlives a power cut" \
+        's/^Unnamed == .*/Unnamed == {}/' committing nobody 2 1
+    planted Commit "a cancel is no answer to a failure" \
+        's/IF st\[1\] = "decide" .. st\[2\] = "fail" THEN .* ELSE None/None/' \
+        committing nobody 2 1
 fi
 
 printf '%s\n' "$compared configurations compared, $found planted differences" \

@@ -558,8 +558,8 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
 fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
     let [model] = arguments.models.as_slice() else {
         return Err(Failure::usage(&format!(
-            "--compare-tla: {} models; wanted one: lock, cancel, restore or \
-             verify",
+            "--compare-tla: {} models; wanted one: lock, members, cancel, \
+             restore, verify or commit",
             arguments.models.len()
         )));
     };

@@ -23,7 +23,7 @@ pub(super) enum Wanted {
     Store(Sessions),
     /// The same with crashes, `spec/Save.tla`.
     Crashing(Troubled),
-    /// A world of a phase, of `spec/Cancel.tla` or `spec/Restore.tla`.
+    /// A world of a phase, of the module of its name in `spec/`.
     Phase(Phase),
 }
 
@@ -76,14 +76,18 @@ impl Wanted {
                 match &phase.world {
                     World::Cancel(model) => say(&title, model, &dump, limits),
                     World::Reading(model) => say(&title, model, &dump, limits),
-                    World::Members(_)
-                    | World::Ahead(_)
-                    | World::Writing(_)
-                    | World::Committing(_) => Err(Failure::usage(&format!(
-                        "--compare-tla: {} has no specification in TLA+; \
-                             wanted lock, cancel, restore or verify",
-                        phase.model
-                    ))),
+                    World::Members(model) => say(&title, model, &dump, limits),
+                    World::Committing(model) => {
+                        say(&title, model, &dump, limits)
+                    }
+                    World::Ahead(_) | World::Writing(_) => {
+                        Err(Failure::usage(&format!(
+                            "--compare-tla: {} has no specification in TLA+; \
+                             wanted lock, members, cancel, restore, verify or \
+                             commit",
+                            phase.model
+                        )))
+                    }
                 }
             }
         }

@@ -111,7 +111,8 @@ pub struct Process {
     handles: [Option<Handle>; DESCRIPTORS],
     /// What was loaded, and since then saved.
     pub memory: Updates,
-    /// Inode (plus one; 0: nothing) and time of what was loaded.
+    /// Inode (plus one; 0: nothing) and time of what was loaded, as long as
+    /// it may be looked at.
     loaded: (u8, u8),
     /// Renames made.
     pub saves: u8,
@@ -626,7 +627,11 @@ impl Disk {
         owner.temp = None;
         owner.memory = owner.memory.with(Updates::one(process, owner.saves));
         owner.saves = owner.saves.saturating_add(1);
-        owner.loaded = (inode + 1, file.mtime);
+        // Who keeps nothing of the new file does not save again, and what he
+        // had loaded is looked at no more; its number may soon be another's.
+        let mut open = owner.handles.iter().flatten();
+        let kept = open.any(|handle| handle.inode == inode);
+        owner.loaded = if kept { (inode + 1, file.mtime) } else { (0, 0) };
         self.forget(replaced);
         Event::Renamed
     }

@@ -11,8 +11,11 @@ use std::path::Path;
 use qubes_fsm::check::explore::{Limits, Verdict, explore};
 use qubes_fsm::check::lock::{S1, S1_STALE, S2, S3, S5, Sessions};
 use qubes_fsm::check::phases::cancel::Cancelation;
+use qubes_fsm::check::phases::commit::{Beside, Committing};
+use qubes_fsm::check::phases::members::Source;
 use qubes_fsm::check::phases::restore::Reading;
 use qubes_fsm::check::trouble::Troubled;
+use qubes_fsm::fsm::members::Announces;
 use qubes_fsm::fsm::protocol::{
     Compare, HISTORY_2013, HISTORY_2014, HISTORY_2016, Keep, LOCK_FILE,
     Protocol, SHIPPED, Target,
@@ -240,6 +243,57 @@ fn restore() {
             "R10Header",
         ];
         let states = holds("Restore", &constants, &invariants);
+        assert_eq!(states, explore(&model, Limits::default()).states);
+    }
+}
+
+//= spec/phases.md#m1-only-whole-members-are-given
+//= spec/phases.md#m3-a-clean-end-means-everything
+#[test]
+fn members() {
+    for (announces, word) in
+        [(Announces::Before, "before"), (Announces::After, "after")]
+    {
+        for count in [4, 6] {
+            let model = Source::new(announces, count);
+            let constants = format!(
+                "CONSTANTS\nAnnounces = \"{word}\"\nMembers = {count}\n\
+                 Room = {}\nDies = TRUE\n",
+                model.room
+            );
+            let invariants =
+                ["TypeOK", "M1WholeOnly", "M2InOrder", "M3CleanIsAll"];
+            let states = holds("Members", &constants, &invariants);
+            assert_eq!(states, explore(&model, Limits::default()).states);
+        }
+    }
+}
+
+//= spec/phases.md#k1-an-entry-has-its-folder
+//= spec/phases.md#k5-nothing-is-left-unsaid
+#[test]
+fn commit() {
+    for (beside, word) in [
+        (Beside::Nobody, "nobody"),
+        (Beside::Writer, "writer"),
+        (Beside::SameName, "namesake"),
+        (Beside::Sweep, "sweep"),
+        (Beside::Folder, "folder"),
+    ] {
+        let model = Committing::troubled(2, beside, 1);
+        let constants = format!(
+            "CONSTANTS\nQubes = 2\nBeside = \"{word}\"\nCrashes = 1\n\
+             Faults = 1\nMayCancel = TRUE\n"
+        );
+        let invariants = [
+            "K1HasFolder",
+            "K2AllOrNone",
+            "K3NotHurt",
+            "K4Exact",
+            "K5Said",
+            "K6OnlyOthers",
+        ];
+        let states = holds("Commit", &constants, &invariants);
         assert_eq!(states, explore(&model, Limits::default()).states);
     }
 }

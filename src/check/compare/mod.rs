@@ -9,8 +9,10 @@
 //! breadth first, so that the first difference is one that is met soonest.
 
 pub mod cancel;
+pub mod commit;
 pub mod dump;
 pub mod lock;
+pub mod members;
 pub mod restore;
 pub mod save;
 pub mod value;

@@ -23,7 +23,12 @@ pub(super) fn commit_right() -> Vec<Phase> {
         world(2, Beside::SameName, 1, "somebody may take one of the names"),
         world(2, Beside::Sweep, 1, "a second restore sweeps meanwhile"),
         world(2, Beside::Folder, 1, "somebody may make one of the folders"),
-        world(3, Beside::Writer, 2, "more of everything").named(),
+        world(1, Beside::Nobody, 1, "one qube").named(),
+        world(3, Beside::Nobody, 2, "more of everything").named(),
+        world(3, Beside::Writer, 2, "the same beside a writer").named(),
+        world(3, Beside::SameName, 2, "beside a namesake").named(),
+        world(3, Beside::Sweep, 2, "beside a second restore").named(),
+        world(3, Beside::Folder, 2, "beside a folder").named(),
     ]
 }
 
