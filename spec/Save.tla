@@ -1,14 +1,18 @@
 -------------------------------- MODULE Save --------------------------------
-(* The shipped protocol of Lock.tla with crashes: a process dies, or the   *)
-(* power is cut, at any step.  What a process sees is as in Lock.tla; below *)
-(* it lies the medium, which knows only what was synced.  No call fails.   *)
+(* The shipped protocol of Lock.tla with crashes and faults: a process     *)
+(* dies, the power is cut, or a call fails, at any step.  What a process   *)
+(* sees is as in Lock.tla; below it lies the medium, which knows only what *)
+(* was synced.                                                             *)
 EXTENDS Naturals, FiniteSets
 CONSTANTS Writers,  \* the processes
           Saves,    \* saves of one writer in its session
           Slots,    \* inode slots
-          Crashes   \* so many at most
+          Crashes, Faults, \* so many at most
+          Errnos    \* what a call may fail with
 VARIABLES path, content, whole, lock, pc, fd, tmp, name, base, saved,
                     \* as in Lock.tla; saved begins again with the session
+          main,     \* writer -> number of its main descriptor, 0 or 1: the
+                    \* kernel gives the lowest that is free
           made,     \* writer -> renames done in all its sessions
           leftover, \* inodes whose temporary name has no living maker
           below,    \* inode -> what it holds for sure, if that is not what
@@ -19,12 +23,17 @@ VARIABLES path, content, whole, lock, pc, fd, tmp, name, base, saved,
                     \*   temporary names>>
           acked,    \* updates that were acknowledged
           crashes,  \* that may still come
-          gone      \* has a cut left what must not be?
-seen == <<path, content, whole, lock, fd, tmp, name, base, saved, made,
+          gone,     \* has a cut left what must not be?
+          faults,   \* that may still come
+          why,      \* writer -> <<>>, or <<what its session will report>>
+          cause     \* writer -> <<>>, or <<what it must report>>
+seen == <<path, content, whole, lock, fd, main, tmp, name, base, saved, made,
           leftover>>
 medium == <<below, past>>
-vars == <<path, content, whole, lock, pc, fd, tmp, name, base, saved, made,
-          leftover, below, past, acked, crashes, gone>>
+rest   == <<acked, faults, cause>>
+vars == <<path, content, whole, lock, pc, fd, main, tmp, name, base, saved,
+          made, leftover, below, past, acked, crashes, gone, faults, why,
+          cause>>
 
 Inodes == 1..Slots
 None   == 0
@@ -37,6 +46,7 @@ Init == /\ path = First
         /\ lock = [i \in Inodes |-> {}]
         /\ pc = [p \in Writers |-> "open"]
         /\ fd = [p \in Writers |-> None]
+        /\ main = [p \in Writers |-> 0]
         /\ tmp = [p \in Writers |-> None]
         /\ name = [p \in Writers |-> None]
         /\ base = [p \in Writers |-> {}]
@@ -48,6 +58,9 @@ Init == /\ path = First
         /\ acked = {}
         /\ crashes = Crashes
         /\ gone = FALSE
+        /\ faults = Faults
+        /\ why = [p \in Writers |-> <<>>]
+        /\ cause = [p \in Writers |-> <<>>]
 
 -----------------------------------------------------------------------------
 (* What is seen.                                                           *)
@@ -94,47 +107,54 @@ Same == Keep(below, past, path, name, leftover)
 
 -----------------------------------------------------------------------------
 (* A writer gets the lock.                                                 *)
-Go(p, call) == pc' = [pc EXCEPT ![p] = call]
+(* A close that fails has closed all the same: what it does stands apart.  *)
+Works == UNCHANGED <<faults, cause>>
+Go(p, call) == pc' = [pc EXCEPT ![p] = call] /\ UNCHANGED why
+Fail(p, call, with) == /\ pc' = [pc EXCEPT ![p] = call]
+                       /\ why' = [why EXCEPT ![p] = <<with>>]
 
 Open(p) ==
   /\ pc[p] = "open" /\ Go(p, "lock")
   /\ fd' = [fd EXCEPT ![p] = path]
+  /\ UNCHANGED main
   /\ Same
   /\ UNCHANGED <<path, content, whole, lock, tmp, name, base, saved, made,
-                 leftover, acked>>
+                 leftover, rest>>
 
 Lock(p) ==
   /\ pc[p] = "lock" /\ Go(p, "statfd")
   /\ lock[fd[p]] \ {p} = {}
   /\ lock' = [lock EXCEPT ![fd[p]] = {p}]
   /\ Same
-  /\ UNCHANGED <<path, content, whole, fd, tmp, name, base, saved, made,
-                 leftover, acked>>
+  /\ UNCHANGED <<path, content, whole, fd, main, tmp, name, base, saved, made,
+                 leftover, rest>>
 
 Statfd(p) ==
   /\ pc[p] = "statfd" /\ Go(p, "statname")
   /\ Same
-  /\ UNCHANGED <<seen, acked>>
+  /\ UNCHANGED <<seen, rest>>
 
 Statname(p) ==
   /\ pc[p] = "statname" /\ Go(p, IF path = fd[p] THEN "load" ELSE "reopen")
   /\ Same
-  /\ UNCHANGED <<seen, acked>>
+  /\ UNCHANGED <<seen, rest>>
 
-Reopen(p) ==
+Reopens(p) ==
   /\ pc[p] = "reopen" /\ Go(p, "open")
   /\ fd' = [fd EXCEPT ![p] = None]
+  /\ main' = [main EXCEPT ![p] = 0]
   /\ Blank(Live(path, fd', tmp, name, leftover))
   /\ lock' = Unlocked(p, fd[p])
   /\ Same
   /\ UNCHANGED <<path, tmp, name, base, saved, made, leftover, acked>>
+Reopen(p) == Reopens(p) /\ Works
 
 Load(p) ==
   /\ pc[p] = "load" /\ Go(p, "sweep")
   /\ base' = [base EXCEPT ![p] = content[fd[p]]]
   /\ Same
-  /\ UNCHANGED <<path, content, whole, lock, fd, tmp, name, saved, made,
-                 leftover, acked>>
+  /\ UNCHANGED <<path, content, whole, lock, fd, main, tmp, name, saved, made,
+                 leftover, rest>>
 
 -----------------------------------------------------------------------------
 (* It saves.  A temporary file that nobody has locked was left by somebody *)
@@ -147,7 +167,7 @@ Sweep(p) ==
      IN /\ name' = n /\ leftover' = l
         /\ Blank(Live(path, fd, tmp, n, l))
         /\ Keep(below, past \cup Renamed(n, l), path, n, l)
-  /\ UNCHANGED <<path, lock, fd, tmp, base, saved, made, acked>>
+  /\ UNCHANGED <<path, lock, fd, main, tmp, base, saved, made, rest>>
 
 (* A new file is empty on the medium, whatever is written, until the sync. *)
 Create(p) ==
@@ -157,40 +177,42 @@ Create(p) ==
   /\ name' = [name EXCEPT ![p] = Least(Free)]
   /\ Keep([below EXCEPT ![Least(Free)] = <<<<"empty">>>>],
           past \cup Renamed(name', leftover), path, name', leftover)
-  /\ UNCHANGED <<path, content, whole, lock, fd, base, saved, made, leftover,
-                 acked>>
+  /\ UNCHANGED <<path, content, whole, lock, fd, main, base, saved, made,
+                 leftover, rest>>
 
 Write(p) ==
   /\ pc[p] = "write" /\ Go(p, "sync")
   /\ content' = [content EXCEPT ![tmp[p]] = base[p] \cup {Update(p)}]
   /\ whole' = [whole EXCEPT ![tmp[p]] = TRUE]
   /\ Same
-  /\ UNCHANGED <<path, lock, fd, tmp, name, base, saved, made, leftover,
-                 acked>>
+  /\ UNCHANGED <<path, lock, fd, main, tmp, name, base, saved, made, leftover,
+                 rest>>
 
 Sync(p) ==
   /\ pc[p] = "sync" /\ Go(p, "locktmp")
   /\ Keep([below EXCEPT ![tmp[p]] = <<>>], past, path, name, leftover)
-  /\ UNCHANGED <<seen, acked>>
+  /\ UNCHANGED <<seen, rest>>
 
 Locktmp(p) ==
   /\ pc[p] = "locktmp" /\ Go(p, "cmpstat")
   /\ lock[tmp[p]] = {}
   /\ lock' = [lock EXCEPT ![tmp[p]] = {p}]
   /\ Same
-  /\ UNCHANGED <<path, content, whole, fd, tmp, name, base, saved, made,
-                 leftover, acked>>
+  /\ UNCHANGED <<path, content, whole, fd, main, tmp, name, base, saved, made,
+                 leftover, rest>>
 
 Cmpstat(p) ==
-  /\ pc[p] = "cmpstat" /\ Go(p, IF path = fd[p] THEN "cmpread" ELSE "unlink")
+  /\ pc[p] = "cmpstat"
+  /\ IF path = fd[p] THEN Go(p, "cmpread") ELSE Fail(p, "unlink", "changed")
   /\ Same
-  /\ UNCHANGED <<seen, acked>>
+  /\ UNCHANGED <<seen, rest>>
 
 Cmpread(p) ==
   /\ pc[p] = "cmpread"
-  /\ Go(p, IF content[fd[p]] = base[p] THEN "rename" ELSE "unlink")
+  /\ IF content[fd[p]] = base[p] THEN Go(p, "rename")
+     ELSE Fail(p, "unlink", "changed")
   /\ Same
-  /\ UNCHANGED <<seen, acked>>
+  /\ UNCHANGED <<seen, rest>>
 
 (* Until the directory is synced a cut may bring back what the name led to *)
 (* before, with what that file may hold.                                   *)
@@ -206,48 +228,103 @@ Rename(p) ==
                      ELSE {<<<<c>>, d[2]>> : c \in Contents}
      IN Keep(below, UNION {fixed(d) : d \in past \cup {Today}}, path', name',
              leftover)
-  /\ UNCHANGED <<lock, fd, tmp, leftover, acked>>
+  /\ UNCHANGED <<lock, fd, main, tmp, leftover, rest>>
 
 Syncdir(p) ==
   /\ pc[p] = "syncdir" /\ Go(p, "closeold")
   /\ acked' = acked \cup {<<p, made[p]>>}
   /\ Keep(below, {}, path, name, leftover)
+  /\ Works
   /\ UNCHANGED seen
 
-Closeold(p) ==
+Closeolds(p) ==
   /\ pc[p] = "closeold"
-  /\ Go(p, IF saved[p] < Saves THEN "sweep" ELSE "release")
+  /\ Go(p, IF why[p] = <<>> /\ saved[p] < Saves THEN "sweep" ELSE "release")
   /\ fd' = [fd EXCEPT ![p] = tmp[p]]
+  /\ main' = [main EXCEPT ![p] = 1 - @]
   /\ tmp' = [tmp EXCEPT ![p] = None]
   /\ Blank(Live(path, fd', tmp', name, leftover))
   /\ lock' = Unlocked(p, fd[p])
+  /\ saved' = [saved EXCEPT ![p] = IF why[p] = <<>> THEN @ ELSE @ - 1]
   /\ Same
-  /\ UNCHANGED <<path, name, base, saved, made, leftover, acked>>
+  /\ UNCHANGED <<path, name, base, made, leftover, acked>>
+Closeold(p) == Closeolds(p) /\ Works
 
-(* Refused: not with the processes of this module.                         *)
+(* Back: what was loaded is not there any more, or a call has failed.      *)
 Unlink(p) ==
   /\ pc[p] = "unlink" /\ Go(p, "discard")
   /\ name' = [name EXCEPT ![p] = None]
   /\ Blank(Live(path, fd, tmp, name', leftover))
   /\ Keep(below, past \cup Renamed(name', leftover), path, name', leftover)
-  /\ UNCHANGED <<path, lock, fd, tmp, base, saved, made, leftover, acked>>
+  /\ UNCHANGED <<path, lock, fd, main, tmp, base, saved, made, leftover, rest>>
 
-Discard(p) ==
+Discards(p) ==
   /\ pc[p] = "discard" /\ Go(p, "release")
   /\ tmp' = [tmp EXCEPT ![p] = None]
   /\ Blank(Live(path, fd, tmp', name, leftover))
   /\ lock' = Unlocked(p, tmp[p])
   /\ Same
-  /\ UNCHANGED <<path, fd, name, base, saved, made, leftover, acked>>
+  /\ UNCHANGED <<path, fd, main, name, base, saved, made, leftover, acked>>
+Discard(p) == Discards(p) /\ Works
 
-Release(p) ==
-  /\ pc[p] = "release" /\ Go(p, IF saved[p] < Saves THEN "refused" ELSE "done")
+Releases(p) ==
+  /\ pc[p] = "release" /\ Go(p, IF why[p] = <<>> THEN "done" ELSE "refused")
   /\ fd' = [fd EXCEPT ![p] = None]
+  /\ main' = [main EXCEPT ![p] = 0]
   /\ Blank(Live(path, fd', tmp, name, leftover))
   /\ lock' = Unlocked(p, fd[p])
   /\ base' = [base EXCEPT ![p] = {}]
   /\ Same
   /\ UNCHANGED <<path, tmp, name, saved, made, leftover, acked>>
+Release(p) == Releases(p) /\ Works
+
+(* The lock was not to be had.                                             *)
+Closes(p) ==
+  /\ pc[p] = "close" /\ Go(p, "refused")
+  /\ fd' = [fd EXCEPT ![p] = None]
+  /\ main' = [main EXCEPT ![p] = 0]
+  /\ Blank(Live(path, fd', tmp, name, leftover))
+  /\ lock' = Unlocked(p, fd[p])
+  /\ Same
+  /\ UNCHANGED <<path, tmp, name, base, saved, made, leftover, acked>>
+Close(p) == Closes(p) /\ Works
+
+-----------------------------------------------------------------------------
+(* A call fails, and does nothing; but a close has closed all the same,    *)
+(* and a name that could not be removed is nobody's.  A failed sweep or    *)
+(* close is not reported.                                                  *)
+Instead(p) ==
+  CASE pc[p] = "open" -> "refused"
+    [] pc[p] \in {"lock", "statfd", "statname"} -> "close"
+    [] pc[p] \in {"load", "create"} -> "release"
+    [] pc[p] \in {"write", "sync", "locktmp", "cmpstat", "cmpread",
+                  "rename"} -> "unlink"
+    [] pc[p] = "syncdir" -> "closeold"
+    [] OTHER -> "nowhere"
+Spent(p, harmless, with) ==
+  /\ faults > 0 /\ faults' = faults - 1
+  /\ cause' = IF harmless \/ cause[p] # <<>> THEN cause
+              ELSE [cause EXCEPT ![p] = <<with>>]
+Fault(p) ==
+  \/ /\ Spent(p, TRUE, "")
+     /\ \/ Reopens(p) \/ Closeolds(p) \/ Discards(p) \/ Releases(p)
+        \/ Closes(p)
+        \/ /\ pc[p] = "sweep" /\ Go(p, "create")
+           /\ Same
+           /\ UNCHANGED <<seen, acked>>
+  \/ \E with \in Errnos :
+       /\ Spent(p, FALSE, with)
+       /\ Instead(p) # "nowhere" /\ Fail(p, Instead(p), with)
+       /\ Same
+       /\ UNCHANGED <<seen, acked>>
+  \/ \E with \in Errnos :
+       /\ Spent(p, FALSE, with)
+       /\ pc[p] = "unlink" /\ Go(p, "discard")
+       /\ name' = [name EXCEPT ![p] = None]
+       /\ leftover' = leftover \cup {name[p]}
+       /\ Keep(below, past, path, name', leftover')
+       /\ UNCHANGED <<path, content, whole, lock, fd, main, tmp, base, saved,
+                      made, acked>>
 
 -----------------------------------------------------------------------------
 (* Crashes.  Who was at work starts its session again.                     *)
@@ -260,8 +337,9 @@ Forget == IF crashes = 1
 Kill(p) ==
   /\ crashes > 0 /\ ~gone /\ ~Over(p) /\ (pc[p] # "open" \/ saved[p] # 0)
   /\ crashes' = crashes - 1
-  /\ Go(p, "open")
+  /\ pc' = [pc EXCEPT ![p] = "open"]
   /\ fd' = [fd EXCEPT ![p] = None]
+  /\ main' = [main EXCEPT ![p] = 0]
   /\ tmp' = [tmp EXCEPT ![p] = None]
   /\ name' = [name EXCEPT ![p] = None]
   /\ leftover' = leftover \cup ({name[p]} \ {None})
@@ -269,8 +347,10 @@ Kill(p) ==
   /\ saved' = [saved EXCEPT ![p] = 0]
   /\ lock' = [i \in Inodes |-> lock[i] \ {p}]
   /\ Blank(Live(path, fd', tmp', name', leftover'))
+  /\ why' = [why EXCEPT ![p] = <<>>]
+  /\ cause' = [cause EXCEPT ![p] = <<>>]
   /\ Forget
-  /\ UNCHANGED <<path, made, acked, gone>>
+  /\ UNCHANGED <<path, made, acked, gone, faults>>
 
 (* The power is cut: any outcome that the medium allows.  Nothing that was *)
 (* acknowledged may be missing, unless it was overwritten before.          *)
@@ -288,41 +368,51 @@ Cut ==
   /\ pc' = [p \in Writers |-> IF Over(p) THEN pc[p] ELSE "open"]
   /\ saved' = [p \in Writers |-> IF Over(p) THEN saved[p] ELSE 0]
   /\ fd' = [p \in Writers |-> None]
+  /\ main' = [p \in Writers |-> 0]
   /\ tmp' = [p \in Writers |-> None]
   /\ name' = [p \in Writers |-> None]
   /\ base' = [p \in Writers |-> {}]
   /\ below' = [i \in Inodes |-> <<>>] /\ past' = {}
+  /\ why' = [p \in Writers |-> IF Over(p) THEN why[p] ELSE <<>>]
+  /\ cause' = [p \in Writers |-> IF Over(p) THEN cause[p] ELSE <<>>]
   /\ crashes' = crashes - 1
-  /\ UNCHANGED <<made, acked>>
+  /\ UNCHANGED <<made, acked, faults>>
 
 Step(p) == \/ Open(p) \/ Lock(p) \/ Statfd(p) \/ Statname(p) \/ Reopen(p)
            \/ Load(p) \/ Sweep(p) \/ Create(p) \/ Write(p) \/ Sync(p)
            \/ Locktmp(p) \/ Cmpstat(p) \/ Cmpread(p) \/ Rename(p)
            \/ Syncdir(p) \/ Closeold(p) \/ Unlink(p) \/ Discard(p)
-           \/ Release(p)
-Next == Cut \/ \E p \in Writers : Step(p) \/ Kill(p)
+           \/ Release(p) \/ Close(p)
+Next == Cut \/ \E p \in Writers : Step(p) \/ Kill(p) \/ Fault(p)
 Spec == Init /\ [][Next]_vars
 FairSpec == Spec /\ \A p \in Writers : WF_vars(Step(p))
 
 -----------------------------------------------------------------------------
 (* Properties: spec/lock.md.                                               *)
 Holds(p) == pc[p] \notin {"open", "lock", "statfd", "statname", "reopen",
-                          "done", "refused"}
+                          "close", "done", "refused"}
+(* On the way back, or out, because something has failed.                  *)
+Back(p) == why[p] # <<>> /\ pc[p] # "closeold"
 SlotsSuffice == Free # {} \/ \A p \in Writers : pc[p] # "create"
 S1NoLostUpdate == gone \/ acked \subseteq content[path]
 S1NoStaleRead ==
-  \A p \in Writers : (Holds(p) /\ pc[p] # "load") => base[p] = content[path]
+  \A p \in Writers : (Holds(p) /\ pc[p] # "load" /\ ~Back(p))
+                       => base[p] = content[path]
 S2OneHolder ==
   /\ \A p, q \in Writers : (Holds(p) /\ Holds(q)) => p = q
   /\ \A p \in Writers : Holds(p) =>
        path = IF pc[p] \in {"syncdir", "closeold"} THEN tmp[p] ELSE fd[p]
 S3Whole == gone \/ whole[path]
 S4NotGone == ~gone
-S5Swept == \A p \in Writers :
+(* Unless a call failed: it may have been the sweep.                       *)
+S5Swept == faults < Faults \/ \A p \in Writers :
   (Holds(p) /\ pc[p] \notin {"load", "sweep", "create", "release"})
     => leftover = {}
 S5NoLeftovers == \A p \in Writers : Over(p) =>
   /\ fd[p] = None /\ tmp[p] = None /\ name[p] = None
   /\ \A i \in Inodes : p \notin lock[i]
+S6FirstCause == \A p \in Writers :
+  Over(p) => IF cause[p] # <<>> THEN pc[p] = "refused" /\ why[p] = cause[p]
+             ELSE pc[p] = "done"
 S7Finishes == \A p \in Writers : <>(gone \/ Over(p))
 =============================================================================

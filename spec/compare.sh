@@ -14,6 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 program=${QUBES_FSM:-$here/../target/release/qubes-fsm}
 parts=${1:-all}
+dumps=$(cd "${2:-.}" && pwd)
 
 if ! command -v java >/dev/null; then
     echo "compared by tla-checker, in numbers only: no Java here"
@@ -117,15 +118,17 @@ END
     arguments=(lock --protocol "$1" --writers "$2" --readers "$3" --saves "$4")
 }
 
-# crashing WRITERS SAVES CRASHES
-crashing() {
+# troubled WRITERS SAVES CRASHES FAULTS
+troubled() {
     graph Save <<END
   Writers = {$(names w "$1")}
   Saves = $2
-  Slots = $(($1 + 2 + $3))
+  Slots = $(($1 + 2 + $3 + $4))
   Crashes = $3
+  Faults = $4
+  Errnos = {"ENOSPC", "EIO", "EINTR", "EDQUOT", "EACCES"}
 END
-    arguments=(lock --writers "$1" --saves "$2" --crash="$3")
+    arguments=(lock --writers "$1" --saves "$2" --crash="$3" --faults="$4")
 }
 
 # cancel CANCELERS STUBBORN
@@ -228,12 +231,13 @@ planted() {
 }
 
 if [ "$parts" = dumps ]; then
-    lock shipped 2 0 1 && mv graph.dot "$2/lock-shipped-2w.dot"
-    crashing 1 1 1 && mv graph.dot "$2/save-1w.dot"
-    cancel 1 FALSE && mv graph.dot "$2/cancel-1.dot"
-    reading restore shipped 2x2 && mv graph.dot "$2/restore-2x2.dot"
-    members before 4 && mv graph.dot "$2/members-before-4.dot"
-    committing nobody 1 1 && mv graph.dot "$2/commit-1.dot"
+    lock shipped 2 0 1 && mv graph.dot "$dumps/lock-shipped-2w.dot"
+    troubled 1 1 1 0 && mv graph.dot "$dumps/save-1w.dot"
+    troubled 1 1 0 1 && mv graph.dot "$dumps/save-fault.dot"
+    cancel 1 FALSE && mv graph.dot "$dumps/cancel-1.dot"
+    reading restore shipped 2x2 && mv graph.dot "$dumps/restore-2x2.dot"
+    members before 4 && mv graph.dot "$dumps/members-before-4.dot"
+    committing nobody 1 1 && mv graph.dot "$dumps/commit-1.dot"
     exit
 fi
 
@@ -283,10 +287,16 @@ for protocol in 2013 2014 shipped lock-file; do same lock "$protocol" 4 0 1; don
 same lock 2016 2 0 2
 same lock shipped 2 2 1
 same lock shipped 2 0 2
-same crashing 1 1 1
-same crashing 2 1 1
-same crashing 2 1 2
-same crashing 2 2 1
+same troubled 1 1 1 0
+same troubled 2 1 1 0
+same troubled 2 1 2 0
+same troubled 2 2 1 0
+same troubled 2 1 0 1
+same troubled 2 1 0 2
+same troubled 3 1 0 1
+same troubled 2 2 0 1
+same troubled 1 1 1 1
+same troubled 2 1 1 1
 same cancel 1 FALSE
 same cancel 1 TRUE
 same cancel 2 FALSE
@@ -319,8 +329,11 @@ if [ "$parts" = all ]; then
     for protocol in 2013 2014 2016; do
         differs "in the code, lock $protocol" lock --protocol "$protocol"
     done
-    crashing 2 1 1
+    troubled 2 1 1 0
     differs "in the code, 2014 with a crash" lock --protocol 2014 --crash=1
+    troubled 2 1 0 1
+    differs "in the code, 2014 with a fault" lock --protocol 2014 --faults=1
+    differs "in the code, no call fails" lock --crash=0 --faults=0
     cancel 1 FALSE
     for mutant in flag-after-kill reap-first record-dropped fail-undecided; do
         differs "in the code, cancel $mutant" cancel --protocol "$mutant"
@@ -352,13 +365,22 @@ if [ "$parts" = all ]; then
         's/saved\[p\] + 1\]$/saved[p]]/' lock shipped 2 0 1
     planted Save "the directory is not synced" \
         's/^  .. Keep(below, {}, path, name, leftover)/  \/\\ Same/' \
-        crashing 2 1 1
+        troubled 2 1 1 0
     planted Save "the new file is not synced" \
         's/^  .. Keep(.below EXCEPT !.tmp.p.. = <<>>., past,.*/  \/\\ Same/' \
-        crashing 2 1 1
+        troubled 2 1 1 0
     planted Save "no leftover is swept" \
         's/^         l == {i .in leftover : .*/         l == leftover/' \
-        crashing 2 1 1
+        troubled 2 1 1 0
+    planted Save "a failed sync of the directory is none" \
+        's/\[\] pc\[p\] = "syncdir" -> "closeold"/[] pc[p] = "syncdir" -> "unlink"/' \
+        troubled 2 1 0 1
+    planted Save "a name that cannot be removed is gone" \
+        "s/^       .. leftover' = leftover .cup .*/       \/\\\\ UNCHANGED leftover/" \
+        troubled 1 1 0 2
+    planted Save "a later failure is the cause" \
+        's/IF harmless .. cause.p. # <<>> THEN/IF harmless THEN/' \
+        troubled 1 1 0 2
     planted Cancel "KILL for children that TERM has reached" \
         's/^  .. Send(running, "kill")/  \/\\ Send({i \\in running : child[i] # <<"running", "term">>}, "kill")/' \
         cancel 1 TRUE

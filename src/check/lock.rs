@@ -145,6 +145,9 @@ impl Sessions {
         match session.step(event) {
             Ok(next) => {
                 world.sessions[process] = next.state;
+                if !next.may_compare() {
+                    world.disk.forget_loaded(process);
+                }
                 Progress::Moved(Call { process, effect, event })
             }
             Err(unexpected) => Progress::Refused(unexpected),

@@ -573,22 +573,19 @@ fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
         Some(name) => protocol(name)?,
         None => SHIPPED,
     };
-    if arguments.faults.is_some() {
-        return Err(Failure::usage(
-            "--compare-tla: no call fails in a specification of the store; \
-             wanted it without --faults",
-        ));
-    }
-    let Some(crashes) = arguments.crash else {
+    if arguments.crash.is_none() && arguments.faults.is_none() {
         return store_model(arguments, protocol).map(Wanted::Store);
-    };
+    }
+    let many =
+        |asked: Option<Option<u8>>| asked.map_or(0, |many| many.unwrap_or(1));
     let bounds = (
         arguments.writers.unwrap_or(2),
         arguments.readers.unwrap_or(0),
         arguments.saves.unwrap_or(1),
     );
-    Troubled::new(protocol, bounds, crashes.unwrap_or(1), 0)
-        .map(Wanted::Crashing)
+    let (crashes, faults) = (many(arguments.crash), many(arguments.faults));
+    Troubled::new(protocol, bounds, crashes, faults)
+        .map(Wanted::Troubled)
         .map_err(|error| Failure::usage(&error.to_string()))
 }
 

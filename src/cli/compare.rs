@@ -21,8 +21,8 @@ use crate::check::trouble::Troubled;
 pub(super) enum Wanted {
     /// The store, `spec/Lock.tla`.
     Store(Sessions),
-    /// The same with crashes, `spec/Save.tla`.
-    Crashing(Troubled),
+    /// The same with crashes and faults, `spec/Save.tla`.
+    Troubled(Troubled),
     /// A world of a phase, of the module of its name in `spec/`.
     Phase(Phase),
 }
@@ -68,7 +68,7 @@ impl Wanted {
             Self::Store(model) => {
                 say(&Task::Explore(*model).title(), model, &dump, limits)
             }
-            Self::Crashing(model) => {
+            Self::Troubled(model) => {
                 say(&Task::Trouble(*model).title(), model, &dump, limits)
             }
             Self::Phase(phase) => {

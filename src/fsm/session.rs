@@ -109,6 +109,19 @@ impl Session {
         }
     }
 
+    /// Whether this process may still ask whether the store is what it loaded.
+    pub fn may_compare(self) -> bool {
+        self.protocol.verify
+            && match self.state.part {
+                Part::Acquiring(_)
+                | Part::OpeningStore(_)
+                | Part::Loading(..)
+                | Part::ClosingStore(..)
+                | Part::Saving(..) => true,
+                Part::Releasing(..) | Part::Done(_) => false,
+            }
+    }
+
     /// Whether what this process has in memory must be what the store holds:
     /// it holds the lock and has loaded.
     pub fn has_current_view(self) -> bool {

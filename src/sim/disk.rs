@@ -112,7 +112,7 @@ pub struct Process {
     /// What was loaded, and since then saved.
     pub memory: Updates,
     /// Inode (plus one; 0: nothing) and time of what was loaded, as long as
-    /// it may be looked at.
+    /// anybody may look at it.
     loaded: (u8, u8),
     /// Renames made.
     pub saves: u8,
@@ -493,6 +493,15 @@ impl Disk {
         }
     }
 
+    /// `process` will never ask again whether the store is what it loaded:
+    /// states that differ in that alone are one. By then its inode's number
+    /// may be another file's.
+    pub fn forget_loaded(&mut self, process: usize) {
+        if let Some(owner) = self.processes.get_mut(process) {
+            owner.loaded = (0, 0);
+        }
+    }
+
     /// The temporary name of `process` is a leftover from now on.
     fn abandon(&mut self, process: usize) {
         if let Some(inode) = self.processes[process].temp.take() {
@@ -627,11 +636,7 @@ impl Disk {
         owner.temp = None;
         owner.memory = owner.memory.with(Updates::one(process, owner.saves));
         owner.saves = owner.saves.saturating_add(1);
-        // Who keeps nothing of the new file does not save again, and what he
-        // had loaded is looked at no more; its number may soon be another's.
-        let mut open = owner.handles.iter().flatten();
-        let kept = open.any(|handle| handle.inode == inode);
-        owner.loaded = if kept { (inode + 1, file.mtime) } else { (0, 0) };
+        owner.loaded = (inode + 1, file.mtime);
         self.forget(replaced);
         Event::Renamed
     }

@@ -167,15 +167,19 @@ fn holds(module: &str, constants: &str, invariants: &[&str]) -> usize {
 }
 
 //= spec/lock.md#s4-nothing-acknowledged-is-gone
+//= spec/lock.md#s6-the-first-cause-is-reported
 #[test]
 fn save() {
-    for (writers, crashes) in [(1, 1), (1, 2), (2, 1)] {
-        let model = Troubled::new(SHIPPED, (writers, 0, 1), crashes, 0);
+    for (writers, crashes, faults) in
+        [(1, 1, 0), (1, 2, 0), (2, 1, 0), (1, 0, 1), (2, 0, 1), (1, 1, 1)]
+    {
+        let model = Troubled::new(SHIPPED, (writers, 0, 1), crashes, faults);
         let constants = format!(
             "CONSTANTS\nWriters = {{{}}}\nSaves = 1\nSlots = {}\n\
-             Crashes = {crashes}\n",
+             Crashes = {crashes}\nFaults = {faults}\nErrnos = {{\"ENOSPC\", \
+             \"EIO\", \"EINTR\", \"EDQUOT\", \"EACCES\"}}\n",
             names("w", writers),
-            writers + 2 + usize::from(crashes),
+            writers + 2 + usize::from(crashes) + usize::from(faults),
         );
         let invariants = [
             "SlotsSuffice",
@@ -186,6 +190,7 @@ fn save() {
             "S4NotGone",
             "S5Swept",
             "S5NoLeftovers",
+            "S6FirstCause",
         ];
         let states = holds("Save", &constants, &invariants);
         let report = explore(&model.unwrap(), Limits::default());

@@ -155,6 +155,7 @@ impl Specified for Sessions {
             "syncdir" => "Syncdir",
             "closeold" => "Closeold",
             "release" => "Release",
+            "close" => "Close",
             // Nobody moves there.
             _ => "-",
         }
@@ -162,7 +163,7 @@ impl Specified for Sessions {
 }
 
 /// The main descriptor, as the machine knows it.
-fn main(state: &State) -> Option<Fd> {
+pub(super) fn main(state: &State) -> Option<Fd> {
     match state.part {
         Part::Acquiring(state) => match state {
             Lock::Opening | Lock::Failed(_) => None,
@@ -191,7 +192,8 @@ fn pc(state: &State) -> &'static str {
             Lock::StattingFd(_) => "statfd",
             Lock::StattingName(..) => "statname",
             Lock::Reopening(_) => "reopen",
-            Lock::Closing(..) | Lock::Failed(_) => "FAILED",
+            Lock::Closing(..) => "close",
+            Lock::Failed(_) => "FAILED",
             Lock::Held(_) => "HELD",
         },
         Part::OpeningStore(_) => "storeopen",
@@ -208,19 +210,50 @@ fn pc(state: &State) -> &'static str {
             Save::ComparingContent(_) => "cmpread",
             Save::Renaming(_) => "rename",
             Save::SyncingDirectory(_) => "syncdir",
-            Save::ClosingOld(_, None) => "closeold",
-            Save::Unlinking(_, Errno::CHANGED) => "unlink",
-            Save::Discarding(_, Errno::CHANGED) => "discard",
-            Save::ClosingOld(_, Some(_))
-            | Save::Unlinking(..)
-            | Save::Discarding(..) => "FAILED",
+            Save::ClosingOld(..) => "closeold",
+            Save::Unlinking(..) => "unlink",
+            Save::Discarding(..) => "discard",
             Save::Ended(_) => "ENDED",
         },
-        Part::Releasing(_, None | Some(Errno::CHANGED)) => "release",
+        Part::ClosingStore(_, _, Some(_)) => "FAILED",
+        Part::Releasing(..) => "release",
         Part::Done(None) => "done",
-        Part::Done(Some(Errno::CHANGED)) => "refused",
-        Part::ClosingStore(_, _, Some(_))
-        | Part::Releasing(_, Some(_))
-        | Part::Done(Some(_)) => "FAILED",
+        Part::Done(Some(_)) => "refused",
+    }
+}
+
+/// What the session will report, or has reported.
+pub(super) fn reason(state: &State) -> Option<Errno> {
+    match state.part {
+        Part::Acquiring(state) => match state {
+            Lock::Closing(_, errno) | Lock::Failed(errno) => Some(errno),
+            Lock::Opening
+            | Lock::Locking(_)
+            | Lock::StattingFd(_)
+            | Lock::StattingName(..)
+            | Lock::Reopening(_)
+            | Lock::Held(_) => None,
+        },
+        Part::OpeningStore(_) | Part::Loading(..) => None,
+        Part::Saving(_, state) => match state {
+            Save::ClosingOld(_, lost) => lost,
+            Save::Unlinking(_, errno) | Save::Discarding(_, errno) => {
+                Some(errno)
+            }
+            Save::Sweeping
+            | Save::Creating
+            | Save::Writing(_)
+            | Save::Syncing(_)
+            | Save::LockingTemp(_)
+            | Save::ClosingTemp(_)
+            | Save::ComparingStat(_)
+            | Save::ComparingContent(_)
+            | Save::Renaming(_)
+            | Save::SyncingDirectory(_)
+            | Save::Ended(_) => None,
+        },
+        Part::ClosingStore(_, _, failed)
+        | Part::Releasing(_, failed)
+        | Part::Done(failed) => failed,
     }
 }

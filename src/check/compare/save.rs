@@ -1,12 +1,13 @@
-//! The store's model with crashes in the words of `spec/Save.tla`.
+//! The store's model with crashes and faults in the words of `spec/Save.tla`.
 //!
 //! Lives here: which variables its states are beyond those of `Lock.tla`, and
 //! which actions its steps. May not live here: either model.
 
 use super::Specified;
-use super::lock::View;
+use super::lock::{View, main, reason};
 use super::value::Value;
 use crate::check::trouble::{Step, Struck, Troubled};
+use crate::fsm::call::Errno;
 use crate::sim::crash::Data;
 
 impl Specified for Troubled {
@@ -14,8 +15,9 @@ impl Specified for Troubled {
 
     fn variables(&self, at: &Struck) -> Vec<(&'static str, Value)> {
         let model = &self.sessions;
-        // One more for what each crash may leave.
-        let slots = model.processes() + 2 + usize::from(self.crashes);
+        // One more for what each crash or fault may leave.
+        let troubles = usize::from(self.crashes) + usize::from(self.faults);
+        let slots = model.processes() + 2 + troubles;
         let view = View { model, slots };
         let disk = &at.world.disk;
         let made = (0..model.processes())
@@ -31,8 +33,19 @@ impl Specified for Troubled {
             let store = Value::sequence(store.map(|s| data(&view, s)));
             Value::sequence([store, Value::number(names)])
         });
+        let number = (0..model.processes()).map(|p| {
+            let number = main(&at.world.sessions[p]).map_or(0, |fd| fd.0);
+            (view.name(p), Value::number(number))
+        });
+        let why = (0..model.processes()).map(|p| {
+            let reason = reason(&at.world.sessions[p]);
+            (view.name(p), Value::sequence(reason.map(errno)))
+        });
+        let cause = (0..model.processes())
+            .map(|p| (view.name(p), Value::sequence(at.cause(p).map(errno))));
         let mut variables = view.variables(&at.world);
         variables.extend([
+            ("main", Value::function(number)),
             ("made", Value::function(made)),
             ("leftover", Value::set(left)),
             ("below", Value::sequence(below)),
@@ -40,6 +53,9 @@ impl Specified for Troubled {
             ("acked", view.updates(at.acknowledged)),
             ("crashes", Value::number(at.crashes)),
             ("gone", Value::Truth(at.gone)),
+            ("faults", Value::number(at.faults)),
+            ("why", Value::function(why)),
+            ("cause", Value::function(cause)),
         ]);
         if !at.media.is_complete() {
             variables.push(("OVERFLOWN", Value::Truth(true)));
@@ -52,10 +68,17 @@ impl Specified for Troubled {
             Step::Call(call) => self.sessions.action(&at.world, call),
             Step::Killed(_) => "Kill",
             Step::Cut(_) => "Cut",
-            Step::Fault(_) => "FAULT",
+            Step::Fault(_) => "Fault",
             Step::Odd(..) => "ODD",
             Step::Touched => "TOUCHED",
         }
+    }
+}
+
+fn errno(errno: Errno) -> Value {
+    match errno {
+        Errno::CHANGED => Value::text("changed"),
+        errno => Value::text(&errno.to_string()),
     }
 }
 

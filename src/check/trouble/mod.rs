@@ -81,6 +81,13 @@ pub enum Step {
     Touched,
 }
 
+impl Struck {
+    /// The first failure that the session of `process` must report.
+    pub fn cause(&self, process: usize) -> Option<Errno> {
+        self.causes.get(process).copied().flatten()
+    }
+}
+
 impl Troubled {
     /// So many crashes and faults among these processes.
     ///
@@ -183,6 +190,9 @@ impl Troubled {
         let before = self.sessions.session(&from.world, process);
         let after = before.step(event).ok()?;
         *to.world.sessions.get_mut(process)? = after.state;
+        if !after.may_compare() {
+            to.world.disk.forget_loaded(process);
+        }
         if after.acknowledged() > before.acknowledged() {
             let saves = to.world.disk.process(process).saves;
             let update = Updates::one(process, saves.saturating_sub(1));
