@@ -251,7 +251,9 @@ for twin in T1NoHandover T2NoWait T2NoReplaced T3NoTorn T5NoReuse; do
 done
 reached Lock T2NoShare 'Readers={r1, r2}'
 holds Save
-for twin in TNoDoubt TNoLeftover TNotAfterCrash; do reached Save "$twin"; done
+for twin in TNoDoubt TNoLeftover TNotReported TNotInDoubt TNotAfterCrash; do
+    reached Save "$twin"
+done
 holds Cancel
 for twin in TNotDone TNotFailed TNotCanceled TNotTooLate TNotRefused; do
     reached Cancel "$twin"
