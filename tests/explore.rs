@@ -163,6 +163,15 @@ fn counts_of_larger_stores_are_pinned() {
     }
 }
 
+/// As many as in TLC: which file a process had loaded tells no states apart
+/// once it will not ask for it again.
+#[test]
+fn what_is_looked_at_no_more_is_forgotten() {
+    let report = all(&sessions(HISTORY_2014, (4, 0, 1)));
+    let counts = [report.states, report.edges, report.depth];
+    assert_eq!(counts, [47_663, 121_392, 48]);
+}
+
 #[test]
 fn lengths_of_the_historical_races_are_pinned() {
     for bounds in BOUNDS {
