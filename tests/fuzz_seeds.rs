@@ -96,6 +96,11 @@ fn tar_inner() {
 }
 
 #[test]
+fn trace() {
+    replay("trace");
+}
+
+#[test]
 fn archives_of_every_form_and_damages_of_every_kind_are_among_the_seeds() {
     let seeds = (target("archive").seeds)();
     let count = |begin: &str| {

@@ -24,6 +24,7 @@ pub mod qfile;
 mod recipe;
 pub mod session;
 pub mod tar_inner;
+pub mod trace;
 
 use std::io;
 use std::path::Path;
@@ -53,7 +54,7 @@ pub struct Seed {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "archive",
         run: archive::run,
@@ -113,6 +114,12 @@ pub const TARGETS: [Target; 10] = [
         run: tar_inner::run,
         seeds: tar_inner::seeds,
         words: tar_inner::words,
+    },
+    Target {
+        name: "trace",
+        run: trace::run,
+        seeds: trace::seeds,
+        words: trace::words,
     },
 ];
 
