@@ -53,6 +53,13 @@ impl Named for Session {
     }
 }
 
+#[test]
+fn our_own_errors_are_none_of_the_kernels() {
+    for errno in [Errno::DEADLINE, Errno::CANCELED, Errno::CHANGED] {
+        assert!(errno.0 < 0, "{errno:?}");
+    }
+}
+
 /// Every event that there is, with two descriptors and two files.
 fn vocabulary() -> Vec<Event> {
     let file = |inode| FileId { device: 1, inode };

@@ -435,6 +435,8 @@ fn gate_answers_as_in_its_table() {
         assert_eq!(running(&gate), both[1..]);
 
         let mut gate = start();
+        let untouched = (cancel, decide) == (Cancel::Accepted, Ok(()));
+        assert_eq!(gate.is_open(), untouched);
         let kind = core::mem::discriminant(&gate);
         assert_eq!(gate.cancel(), cancel);
         assert_eq!(running(&gate), [one]);

@@ -115,7 +115,7 @@ pub enum Event {
     Failed(Errno),
 }
 
-/// Why a call failed: the kernel's number, and two of our own below zero.
+/// Why a call failed: the kernel's number, and three of our own below zero.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Errno(pub i32);
 
