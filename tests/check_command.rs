@@ -105,7 +105,7 @@ fn the_list_names_every_model_and_every_check() {
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
     assert_eq!(checks.lines().count(), 77);
-    assert_eq!(others.lines().count(), 97);
+    assert_eq!(others.lines().count(), 103);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
@@ -366,7 +366,7 @@ fn the_golden_model_is_counted() {
 fn the_phases_are_checked_by_name() {
     let (code, rows) =
         rows("members ahead cancel backup restore verify commit");
-    assert_eq!((code, rows.len()), (0, 207));
+    assert_eq!((code, rows.len()), (0, 213));
     let (loom, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row["engine"] == "loom");
     assert_eq!(loom.len(), 9);

@@ -77,16 +77,10 @@ impl Wanted {
                     World::Cancel(model) => say(&title, model, &dump, limits),
                     World::Reading(model) => say(&title, model, &dump, limits),
                     World::Members(model) => say(&title, model, &dump, limits),
+                    World::Ahead(model) => say(&title, model, &dump, limits),
+                    World::Writing(model) => say(&title, model, &dump, limits),
                     World::Committing(model) => {
                         say(&title, model, &dump, limits)
-                    }
-                    World::Ahead(_) | World::Writing(_) => {
-                        Err(Failure::usage(&format!(
-                            "--compare-tla: {} has no specification in TLA+; \
-                             wanted lock, members, cancel, restore, verify or \
-                             commit",
-                            phase.model
-                        )))
                     }
                 }
             }

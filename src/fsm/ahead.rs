@@ -171,6 +171,26 @@ impl Ahead {
         &self.slots
     }
 
+    /// Chunks that were read.
+    pub fn read(&self) -> u32 {
+        self.next
+    }
+
+    /// Verdicts that were taken.
+    pub fn taken(&self) -> u32 {
+        self.turn
+    }
+
+    /// How the source ended, if it has.
+    pub fn source(&self) -> Option<SourceEnd> {
+        self.source
+    }
+
+    /// Whether the reader has ended.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Every transition there is; the last arm refuses the rest.
     ///
     /// # Errors

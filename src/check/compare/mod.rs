@@ -8,6 +8,8 @@
 //! TLC makes its graph, and here both are laid side by side. The walk is
 //! breadth first, so that the first difference is one that is met soonest.
 
+pub mod ahead;
+pub mod backup;
 pub mod cancel;
 pub mod commit;
 pub mod dump;

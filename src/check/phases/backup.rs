@@ -18,7 +18,7 @@ use crate::fsm::cancel::{Cancel, Child, Gate};
 /// Files that a world can have.
 pub const FILES: usize = 3;
 /// Halves of a chunk.
-const CHUNK: u8 = 2;
+pub const CHUNK: u8 = 2;
 
 /// One backup, and what happens while it is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -202,7 +202,7 @@ impl Writing {
         Backup { plan: self.plan, state: world.state }
     }
 
-    fn length(&self, file: u8) -> u8 {
+    pub(crate) fn length(&self, file: u8) -> u8 {
         self.lengths.get(usize::from(file)).copied().unwrap_or_default()
     }
 

@@ -25,6 +25,10 @@ pub(super) fn backup_right() -> Vec<Phase> {
         world("shipped", to_file, &[0, 2, 3], 2, file),
         world("shipped", to_stream, &[4, 4], 1, stream),
         world("shipped", to_stream, &[0, 2, 3], 2, stream),
+        world("shipped", to_file, &[4], 1, file).named(),
+        world("shipped", to_file, &[7, 0, 8], 2, file).named(),
+        world("shipped", to_stream, &[4], 1, stream).named(),
+        world("shipped", to_stream, &[7, 0, 8], 2, stream).named(),
     ]
 }
 

@@ -179,7 +179,14 @@ fn ahead_right() -> Vec<Phase> {
         let world = World::Ahead(Pool { slots, chunks, variant });
         right(AHEAD, "shipped", world, "verdicts in the archive's order")
     };
-    vec![world(1, 4).named(), world(2, 4), world(3, 4), world(4, 6)]
+    vec![
+        world(1, 4).named(),
+        world(2, 3).named(),
+        world(2, 4),
+        world(3, 4),
+        world(4, 6),
+        world(3, 7).named(),
+    ]
 }
 
 fn ahead_mutants() -> Vec<Phase> {
