@@ -143,6 +143,42 @@ END
     arguments=(cancel --bounds "$bounds")
 }
 
+# hashing SLOTS CHUNKS
+hashing() {
+    local bounds="$1 slots, $2 chunks"
+    [ "$1" != 1 ] || bounds="1 slot, $2 chunks"
+    graph Ahead <<END
+  Slots = $1
+  Chunks = $2
+END
+    arguments=(ahead --bounds "$bounds")
+}
+
+# backing TARGET FAULTS LENGTH...: a cancel too, and a power cut of a file.
+backing() {
+    local bounds cut=FALSE
+    bounds="$1 of $(IFS=+ && echo "${*:3}") halves"
+    case $2 in
+        1) bounds+=", fault, cancel" ;;
+        *) bounds+=", $2 faults, cancel" ;;
+    esac
+    if [ "$1" = file ]; then
+        cut=TRUE
+        bounds+=", power cut"
+    fi
+    graph Backup <<END
+  Files = $(($# - 2))
+  First = $3
+  Second = ${4:-0}
+  Third = ${5:-0}
+  Target = "$1"
+  Faults = $2
+  MayCancel = TRUE
+  MayCut = $cut
+END
+    arguments=(backup --bounds "$bounds")
+}
+
 # reading MODEL PROTOCOL BOUNDS KEY=VALUE...: what is not named is as in
 # MCRestore.cfg, without edits, faults and cancel.
 reading() {
@@ -238,6 +274,9 @@ if [ "$parts" = dumps ]; then
     reading restore shipped 2x2 && mv graph.dot "$dumps/restore-2x2.dot"
     members before 4 && mv graph.dot "$dumps/members-before-4.dot"
     committing nobody 1 1 && mv graph.dot "$dumps/commit-1.dot"
+    hashing 2 3 && mv graph.dot "$dumps/ahead-2x3.dot"
+    backing file 1 4 && mv graph.dot "$dumps/backup-file-4.dot"
+    backing stream 1 4 && mv graph.dot "$dumps/backup-stream-4.dot"
     exit
 fi
 
@@ -258,6 +297,17 @@ holds Cancel
 for twin in TNotDone TNotFailed TNotCanceled TNotTooLate TNotRefused; do
     reached Cancel "$twin"
 done
+holds Ahead
+for twin in TNotDone TNotSource TNoLaterBad TNotFirst TNotAhead TNotRunning; do
+    reached Ahead "$twin"
+done
+holds Backup
+for twin in TNotDone TNotFailed TNotCanceled TNoneDead TNotInPlace \
+    TNotCutWhole TNoneNoted; do
+    reached Backup "$twin"
+done
+reached Backup TNoneLeft Faults=2
+reached Backup TNotAtLast 'Target="stream"' MayCut=FALSE
 holds Restore
 for twin in TNotDone TNotFailed TNotCanceled TNoOlder; do
     reached Restore "$twin"
@@ -303,6 +353,18 @@ same cancel 1 FALSE
 same cancel 1 TRUE
 same cancel 2 FALSE
 same cancel 2 TRUE
+same hashing 1 4
+same hashing 2 3
+same hashing 2 4
+same hashing 3 4
+same hashing 3 7
+same hashing 4 6
+for target in file stream; do
+    same backing "$target" 1 4
+    same backing "$target" 1 4 4
+    same backing "$target" 2 0 2 3
+    same backing "$target" 2 7 0 8
+done
 same reading restore shipped 2x2
 same reading restore headerless 2x2 Made=2 Headerless=TRUE
 same attacked restore shipped 2 3
@@ -339,6 +401,22 @@ if [ "$parts" = all ]; then
     cancel 1 FALSE
     for mutant in flag-after-kill reap-first record-dropped fail-undecided; do
         differs "in the code, cancel $mutant" cancel --protocol "$mutant"
+    done
+    hashing 2 4
+    for mutant in as-finished bad-first source-first no-wait no-bound; do
+        differs "in the code, ahead $mutant" ahead --protocol "$mutant"
+    done
+    backing file 2 2 3
+    for mutant in final-name exit-ignored undecided decides-published unsynced \
+        renamed-first dir-unsynced cause-replaced stop-skipped remove-skipped \
+        no-look-ahead byte-lost numbers-go-on killed-fails; do
+        differs "in the code, backup to a file, $mutant" \
+            "${arguments[@]}" --protocol "$mutant"
+    done
+    backing stream 2 2 3
+    for mutant in exit-ignored reaped-late decides-late mac-first; do
+        differs "in the code, backup to a stream, $mutant" \
+            "${arguments[@]}" --protocol "$mutant"
     done
     attacked restore shipped 3 2
     for mutant in not-counted feeds-early numbers-unchecked failure-undecided \
@@ -389,6 +467,24 @@ if [ "$parts" = all ]; then
     planted Cancel "a refused child is awaited" \
         's/THEN worker. = <<"kill", Mine>>/THEN worker'"'"' = <<"await", Mine>>/' \
         cancel 1 FALSE
+    planted Ahead "there is room once a verdict was taken" \
+        's/Put(p, <<"out", Turn>>)/Put(p, Free)/' hashing 2 4
+    planted Ahead "a source that fails overtakes verdicts" \
+        's/source # <<>> .. Turn = next/source # <<>>/' hashing 2 4
+    planted Ahead "nobody reads while a chunk is decoded" \
+        's/^Asked == Room # {}/Asked == decoding = <<>> \/\\ Room # {}/' \
+        hashing 2 4
+    planted Backup "the output of a child that dies is never padded" \
+        's/{seen, Filled(Length(at.1.) - taken)}/{seen}/' backing file 1 4 4
+    planted Backup "the last code of a stream does not wait for the gate" \
+        's/IF st.3. = "nothing" .. Target = "stream"/IF FALSE/' \
+        backing stream 1 4 4
+    planted Backup "an archive that has its name is cleaned up" \
+        's/Target = "file" .. name # "final" THEN/Target = "file" THEN/' \
+        backing file 1 4 4
+    planted Backup "a cancel forgets what had failed" \
+        's/IF st.1. = "decide" .. st.2..1. = "fail" THEN/IF FALSE THEN/' \
+        backing stream 1 4 4
     planted Restore "a chunk of any number follows" \
         's/^Follows(c, at) == .*/Follows(c, at) == c.at # <<>> \/\\ at[1] = c.at[1]/' \
         attacked restore shipped 3 2

@@ -15,6 +15,8 @@ use qubes_fsm::check::compare::{Compared, Specified, compare};
 use qubes_fsm::check::explore::Limits;
 use qubes_fsm::check::lock::Sessions;
 use qubes_fsm::check::phases::World;
+use qubes_fsm::check::phases::ahead::Pool;
+use qubes_fsm::check::phases::backup::Writing;
 use qubes_fsm::check::phases::cancel::Cancelation;
 use qubes_fsm::check::phases::commit::{Beside, Committing};
 use qubes_fsm::check::phases::members::Source;
@@ -28,6 +30,9 @@ use qubes_fsm::fsm::protocol::{HISTORY_2014, Protocol, SHIPPED};
 const LOCK: &str = "lock-shipped-2w.dot";
 const SAVE: &str = "save-1w.dot";
 const FAULT: &str = "save-fault.dot";
+const AHEAD: &str = "ahead-2x3.dot";
+const TO_FILE: &str = "backup-file-4.dot";
+const TO_STREAM: &str = "backup-stream-4.dot";
 const CANCEL: &str = "cancel-1.dot";
 const RESTORE: &str = "restore-2x2.dot";
 const MEMBERS: &str = "members-before-4.dot";
@@ -90,6 +95,28 @@ fn equal_graphs_are_equal() {
             &["lock", "--writers", "1", "--faults=1"],
             "lock shipped 1w, fault, Save.tla: EQUAL, 93 states and 149 \
              edges\n",
+        ),
+        (
+            AHEAD,
+            &["ahead", "--bounds", "2 slots, 3 chunks"],
+            "ahead shipped 2 slots, 3 chunks, Ahead.tla: EQUAL, 405 states \
+             and 526 edges\n",
+        ),
+        (
+            TO_FILE,
+            &[
+                "backup",
+                "--bounds",
+                "file of 4 halves, fault, cancel, power cut",
+            ],
+            "backup shipped file of 4 halves, fault, cancel, power cut, \
+             Backup.tla: EQUAL, 441 states and 457 edges\n",
+        ),
+        (
+            TO_STREAM,
+            &["backup", "--bounds", "stream of 4 halves, fault, cancel"],
+            "backup shipped stream of 4 halves, fault, cancel, Backup.tla: \
+             EQUAL, 148 states and 162 edges\n",
         ),
         (
             CANCEL,
@@ -205,6 +232,60 @@ fn every_mutant_of_cancel_is_different() {
         mutants += usize::from(phase.mutant);
     }
     assert_eq!(mutants, 13);
+}
+
+/// A pool that hands out verdicts otherwise has another graph.
+#[test]
+fn every_mutant_of_ahead_is_different() {
+    use qubes_fsm::fsm::ahead::Variant;
+    let text = text(AHEAD);
+    let mut mutants = 0;
+    for phase in rows::all() {
+        let World::Ahead(Pool { variant, .. }) = phase.world else { continue };
+        let same = variant == Variant::Right;
+        match against(&Pool { slots: 2, chunks: 3, variant }, &text) {
+            Compared::Equal { .. } => assert!(same, "{}", phase.protocol),
+            Compared::Different(_) => assert!(!same, "{}", phase.protocol),
+            Compared::Cut { .. } => panic!("{}", phase.protocol),
+        }
+        mutants += usize::from(phase.mutant);
+    }
+    assert_eq!(mutants, 5);
+}
+
+/// And so has who writes otherwise; numbers that go on from file to file need
+/// a second file, and are seen by `spec/compare.sh`.
+#[test]
+fn mutants_of_backup_are_different() {
+    use qubes_fsm::fsm::backup::Target;
+    let texts = [TO_FILE, TO_STREAM].map(text);
+    let [to_file, to_stream] = &texts;
+    let mut equal = Vec::new();
+    let mut mutants = 0;
+    for phase in rows::all() {
+        let World::Writing(mutant) = phase.world else { continue };
+        let target = mutant.plan.target;
+        let small = Writing::troubled(target, &[4], 1);
+        let mut model = Writing { flaw: mutant.flaw, ..small };
+        model.plan.variant = mutant.plan.variant;
+        let text = match target {
+            Target::File => to_file,
+            Target::Stream => to_stream,
+        };
+        mutants += usize::from(phase.mutant);
+        match against(&model, text) {
+            Compared::Equal { .. } if phase.mutant => {
+                equal.push(phase.protocol);
+            }
+            Compared::Equal { .. } => {}
+            Compared::Different(_) => {
+                assert!(phase.mutant, "{}", phase.world.bounds());
+            }
+            Compared::Cut { .. } => panic!("{}", phase.protocol),
+        }
+    }
+    assert_eq!(equal, ["numbers-go-on", "numbers-go-on"]);
+    assert_eq!(mutants, 27);
 }
 
 /// And so have those of the reader that read an honest archive otherwise; the

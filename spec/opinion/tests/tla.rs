@@ -10,6 +10,8 @@ use std::path::Path;
 
 use qubes_fsm::check::explore::{Limits, Verdict, explore};
 use qubes_fsm::check::lock::{S1, S1_STALE, S2, S3, S5, Sessions};
+use qubes_fsm::check::phases::ahead::Pool;
+use qubes_fsm::check::phases::backup::Writing;
 use qubes_fsm::check::phases::cancel::Cancelation;
 use qubes_fsm::check::phases::commit::{Beside, Committing};
 use qubes_fsm::check::phases::members::Source;
@@ -195,6 +197,56 @@ fn save() {
         let states = holds("Save", &constants, &invariants);
         let report = explore(&model.unwrap(), Limits::default());
         assert_eq!(states, report.states);
+    }
+}
+
+//= spec/phases.md#a1-in-order-each-once
+//= spec/phases.md#a3-as-if-serial
+#[test]
+fn ahead() {
+    use qubes_fsm::fsm::ahead::Variant;
+    for (slots, chunks) in [(1, 4), (2, 4), (3, 4)] {
+        let model = Pool { slots, chunks, variant: Variant::Right };
+        let constants =
+            format!("CONSTANTS\nSlots = {slots}\nChunks = {chunks}\n");
+        let invariants =
+            ["A1InOrder", "A2Bounded", "A3AsSerial", "A4NothingRuns"];
+        let states = holds("Ahead", &constants, &invariants);
+        assert_eq!(states, explore(&model, Limits::default()).states);
+    }
+}
+
+//= spec/phases.md#b1-under-the-name-stands-a-whole-archive
+//= spec/phases.md#b3-a-stream-is-whole-only-once-decided
+#[test]
+fn backup() {
+    use qubes_fsm::fsm::backup::Target;
+    let (file, stream) = (Target::File, Target::Stream);
+    for (target, word, cut) in
+        [(file, "file", "TRUE"), (stream, "stream", "FALSE")]
+    {
+        for (files, lengths, faults) in [(2, [4, 4, 0], 1), (3, [0, 2, 3], 2)] {
+            let [first, second, third] = lengths;
+            let constants = format!(
+                "CONSTANTS\nFiles = {files}\nFirst = {first}\n\
+                 Second = {second}\nThird = {third}\nTarget = \"{word}\"\n\
+                 Faults = {faults}\nMayCancel = TRUE\nMayCut = {cut}\n"
+            );
+            let invariants = [
+                "B1Whole",
+                "B1cCut",
+                "B2Durable",
+                "B3Decided",
+                "B4Canceled",
+                "B5NothingLeft",
+                "B6Cause",
+                "B7NoEmpty",
+                "B8Heard",
+            ];
+            let states = holds("Backup", &constants, &invariants);
+            let model = Writing::troubled(target, &lengths[..files], faults);
+            assert_eq!(states, explore(&model, Limits::default()).states);
+        }
     }
 }
 
