@@ -501,14 +501,14 @@ fn what_is_asked_wrongly_is_said() {
         (
             &["--compare-tla", file][..],
             2,
-            "--compare-tla: 0 models; wanted one: lock, members, cancel, \
-             restore, verify or commit",
+            "--compare-tla: 0 models; wanted one: lock, members, ahead, \
+             cancel, backup, restore, verify or commit",
         ),
         (
-            &["ahead", "--bounds", "2 slots, 4 chunks", "--compare-tla", file],
+            &["golden", "--compare-tla", file],
             2,
-            "--compare-tla: ahead has no specification in TLA+; wanted \
-             lock, members, cancel, restore, verify or commit",
+            "--compare-tla: golden has no specification in TLA+; wanted \
+             lock, members, ahead, cancel, backup, restore, verify or commit",
         ),
         (
             &["cancel", "--compare-tla", file],

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Talk;
-use super::compare::Wanted;
+use super::compare::{SPECIFIED, Wanted, unspecified};
 use super::exit::{self, Failure};
 use super::trace;
 use crate::check::conform::{self, ConformError};
@@ -558,8 +558,7 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
 fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
     let [model] = arguments.models.as_slice() else {
         return Err(Failure::usage(&format!(
-            "--compare-tla: {} models; wanted one: lock, members, cancel, \
-             restore, verify or commit",
+            "--compare-tla: {} models; wanted one: {SPECIFIED}",
             arguments.models.len()
         )));
     };
@@ -567,6 +566,9 @@ fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
     if model != LOCK {
         let protocol = arguments.protocol.as_deref().unwrap_or(SHIPPED.name);
         let worlds = phase_worlds(model, Some(protocol))?;
+        if worlds.is_empty() {
+            return Err(unspecified(model));
+        }
         return Wanted::of_phases(model, worlds, arguments.bounds.as_deref());
     }
     let protocol = match &arguments.protocol {

@@ -17,6 +17,10 @@ use crate::check::phases::{Phase, World};
 use crate::check::plan::Task;
 use crate::check::trouble::Troubled;
 
+/// The models that have one.
+pub(super) const SPECIFIED: &str =
+    "lock, members, ahead, cancel, backup, restore, verify or commit";
+
 /// One model, and its specification.
 pub(super) enum Wanted {
     /// The store, `spec/Lock.tla`.
@@ -86,6 +90,14 @@ impl Wanted {
             }
         }
     }
+}
+
+/// For a model without one.
+pub(super) fn unspecified(model: &str) -> Failure {
+    Failure::usage(&format!(
+        "--compare-tla: {model} has no specification in TLA+; wanted \
+         {SPECIFIED}"
+    ))
 }
 
 fn read(path: &Path) -> Result<Dump, Failure> {
