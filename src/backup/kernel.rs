@@ -105,9 +105,11 @@ impl Failed {
 }
 
 impl Folder {
-    /// Opens `path`, and creates it first where it is missing.
+    /// Opens `path`, and creates it first where it is missing; its name is on
+    /// disk then, since what is in it is only as durable as that.
     ///
     /// The path is the user's: links in it are followed, this one time.
+    //= spec/phases.md#r11-done-means-durable
     pub(super) fn open_or_create(path: &Path) -> Result<Self, Failed> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = || fs::open(path, flags, Mode::empty());
@@ -122,7 +124,21 @@ impl Folder {
             fd => fd,
         };
         let old = Arc::new(AtomicBool::new(false));
-        Ok(Self { fd: fd.map_err(failed("open"))?, old })
+        let folder = Self { fd: fd.map_err(failed("open"))?, old };
+        // Whoever made it may have been killed before this: always.
+        folder.sync_name()?;
+        Ok(folder)
+    }
+
+    /// Waits until the name of this directory is on disk.
+    fn sync_name(&self) -> Result<(), Failed> {
+        let above = fs::openat(&self.fd, "..", LIST, Mode::empty());
+        let synced = above.and_then(|fd| retry(|| fs::fsync(&fd)));
+        match synced {
+            // What is above may not be ours to read, or knows no such call.
+            Err(Os::ACCESS | Os::INVAL) => self.sync_all(),
+            synced => synced.map_err(failed("fsync")),
+        }
     }
 
     /// From now on do without `openat2` and `renameat2`.

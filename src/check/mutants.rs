@@ -148,6 +148,8 @@ impl Mutant {
                 World::Cancel(m) => search(&m, limits, base, false),
                 World::Writing(m) => search(&m, limits, base, false),
                 World::Reading(m) => search(&m, limits, base, false),
+                World::WritingAgain(m) => search(&m, limits, base, false),
+                World::ReadingAgain(m) => search(&m, limits, base, false),
                 World::Committing(m) => search(&m, limits, base, false),
             },
         }
@@ -456,7 +458,7 @@ fn of_the_store() -> Vec<Mutant> {
 }
 
 /// The mutants of the phases, in the order of [`phase_rows::all`].
-const PHASES: [(&str, &str, Found); 94] = [
+const PHASES: [(&str, &str, Found); 111] = [
     ("members", "before-as-after", &[("M1", 3)]),
     ("members", "after-as-before", &[("M3", 5), ("L", 7)]),
     ("members", "read-ahead-kept", &[("M2", 19), ("M3", 19)]),
@@ -525,6 +527,13 @@ const PHASES: [(&str, &str, Found); 94] = [
     ("backup", "stderr-late", &[("L", 4)]),
     ("backup", "stderr-lost", &[("B8", 10)]),
     ("backup", "killed-fails", &[("B6", 9)]),
+    ("backup", "final-name", &[("B1", 3), ("B1c", 4)]),
+    ("backup", "renamed-first", &[("B1c", 15)]),
+    ("backup", "dir-unsynced", &[("B2", 16)]),
+    ("backup", "fixed-name", &[("B9", 7), ("B10", 7)]),
+    ("backup", "not-swept", &[("B10", 6)]),
+    ("backup", "sweeps-held", &[("B11", 5)]),
+    ("backup", "not-looked-again", &[("B11", 5)]),
     ("restore", "digest-forgotten", &[("R7", 8)]),
     ("restore", "not-counted", &[("R4", 9)]),
     ("restore", "errors-logged", &[("R4", 23)]),
@@ -548,6 +557,16 @@ const PHASES: [(&str, &str, Found); 94] = [
     ("restore", "any-end", &[("R2", 13), ("R3", 13)]),
     ("restore", "leaves-temporary", &[("R6", 7)]),
     ("restore", "index-anywhere", &[("R9", 42)]),
+    ("restore", "in-place", &[("R2", 13), ("R11", 51)]),
+    ("restore", "renamed-first", &[("R2", 18), ("R11", 57)]),
+    ("restore", "unsynced", &[("R2", 18), ("R11", 39)]),
+    ("restore", "names-unsynced", &[("R11", 39)]),
+    ("restore", "target-unsynced", &[("R11", 39)]),
+    ("restore", "fixed-name", &[("R12", 9)]),
+    ("restore", "not-swept", &[("R13", 10)]),
+    ("restore", "sweeps-held", &[("R14", 6)]),
+    ("restore", "not-looked-again", &[("R14", 6)]),
+    ("restore", "replaces", &[("R14", 26)]),
     ("verify", "macs-only", &[("R4", 7), ("R8", 10)]),
     ("verify", "any-end", &[("R8", 23)]),
     ("commit", "entry-first", &[("K1", 9), ("K4", 12)]),

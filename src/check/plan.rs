@@ -301,6 +301,8 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             World::Cancel(model) => phase_run(&phase, &model, means),
             World::Writing(model) => phase_run(&phase, &model, means),
             World::Reading(model) => phase_run(&phase, &model, means),
+            World::WritingAgain(model) => phase_run(&phase, &model, means),
+            World::ReadingAgain(model) => phase_run(&phase, &model, means),
             World::Committing(model) => phase_run(&phase, &model, means),
         },
         Task::Schedules(number) => scheduled(number, means),

@@ -763,6 +763,8 @@ fn phase_picture(
         | World::Ahead(_)
         | World::Writing(_)
         | World::Reading(_)
+        | World::WritingAgain(_)
+        | World::ReadingAgain(_)
         | World::Committing(_) => {
             format!("{model} {}", phase.protocol)
         }

@@ -86,6 +86,13 @@ impl Wanted {
                     World::Committing(model) => {
                         say(&title, model, &dump, limits)
                     }
+                    World::WritingAgain(_) | World::ReadingAgain(_) => {
+                        Err(Failure::usage(&format!(
+                            "--compare-tla: {} with crashes has no \
+                             specification in TLA+; wanted it without",
+                            phase.model
+                        )))
+                    }
                 }
             }
         }

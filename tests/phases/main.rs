@@ -7,6 +7,7 @@
 
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 
+mod again;
 mod backup;
 mod commit;
 

@@ -274,7 +274,11 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
     ) -> Result<Self, ReadError> {
         let mut output = None;
         let stage = match &mut options.goal {
-            Goal::Restore { target, .. } => Some(target.stage()?),
+            Goal::Restore { target, .. } => {
+                //= spec/phases.md#r13-what-a-crash-left-is-swept
+                let _ = target.sweep();
+                Some(target.stage()?)
+            }
             Goal::Cat { output: given, .. } => {
                 output = given.take();
                 None

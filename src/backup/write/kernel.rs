@@ -58,6 +58,8 @@ pub(super) struct NewArchive {
 /// Temporary archives are called this and something unique, where they must
 /// have a name.
 pub(super) const TEMPORARY_PREFIX: &str = ".qubes-fsm-backup-";
+/// How often one that is swept at once is made again.
+const UNIQUE_TRIES: u32 = 64;
 /// Whoever backs up may read it, and nobody else.
 const ARCHIVE_MODE: u32 = 0o600;
 
@@ -154,14 +156,35 @@ impl Place {
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let unique = random::<8>()?;
-        let digits = unique.map(|byte| format!("{byte:02x}")).concat();
-        let name = [TEMPORARY_PREFIX, &digits].concat().into_bytes();
         let named = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = fs::openat(&self.directory, name.as_slice(), named, mode)?;
-        // Whoever sweeps sees that it is in use.
-        let _ = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-        Ok(NewArchive { faults, file: fd.into(), name: Some(name) })
+        for _ in 0..UNIQUE_TRIES {
+            let unique = random::<8>()?;
+            let digits = unique.map(|byte| format!("{byte:02x}")).concat();
+            let name = [TEMPORARY_PREFIX, &digits].concat().into_bytes();
+            let fd = fs::openat(&self.directory, name.as_slice(), named, mode)?;
+            let file = fd.into();
+            if self.hold(&file, &name)? {
+                return Ok(NewArchive { faults, file, name: Some(name) });
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// Locks a temporary archive, so that whoever sweeps sees that it is in
+    /// use; `false`: one had it before that, and it has no name any more.
+    //= spec/phases.md#b11-no-living-run-loses-its-file
+    fn hold(&self, file: &File, name: &[u8]) -> io::Result<bool> {
+        match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            // Where nothing can be locked, nothing is swept.
+            Ok(()) | Err(_) => {}
+        }
+        let stat = fs::fstat(file)?;
+        match fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(at) => Ok((at.st_dev, at.st_ino) == (stat.st_dev, stat.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Gives the archive its name; never over one that exists.
@@ -183,7 +206,11 @@ impl Place {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 let none = AtFlags::empty();
                 fs::linkat(to, temporary, to, &self.name, none)?;
-                Ok(fs::unlinkat(to, temporary, none)?)
+                fs::unlinkat(to, temporary, none).map_err(|errno| {
+                    // It failed, and so nothing is published.
+                    let _ = fs::unlinkat(to, &self.name, none);
+                    errno.into()
+                })
             }
             renamed => Ok(renamed?),
         }
@@ -282,4 +309,53 @@ pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
         }
     }
     Ok(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use super::*;
+
+    fn names(directory: &Path) -> usize {
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    /// Between the creation of a file and its lock, somebody may sweep.
+    //= spec/phases.md#b10-what-a-crash-left-is-swept
+    //= spec/phases.md#b11-no-living-run-loses-its-file
+    #[test]
+    fn what_is_swept_before_it_is_locked_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let to = directory.path().join("archive");
+        let mut place = Place::open(&to, Faults::default()).unwrap();
+        place.pretend_old();
+        let name = [TEMPORARY_PREFIX, "1"].concat();
+        let path = directory.path().join(&name);
+        let file = File::create_new(&path).unwrap();
+        assert_eq!(place.sweep(), 1);
+        assert!(!place.hold(&file, name.as_bytes()).unwrap());
+        // Who sweeps has it right now.
+        let file = File::create_new(&path).unwrap();
+        let theirs = File::open(&path).unwrap();
+        fs::flock(&theirs, FlockOperation::LockExclusive).unwrap();
+        assert!(!place.hold(&file, name.as_bytes()).unwrap());
+        drop(theirs);
+        // Somebody else's file has the name by now.
+        std::fs::rename(&path, directory.path().join("other")).unwrap();
+        File::create_new(&path).unwrap();
+        assert!(!place.hold(&file, name.as_bytes()).unwrap());
+        // That one is of the dead; what a living run made is not.
+        let archive = place.create().unwrap();
+        assert_eq!(names(directory.path()), 3);
+        assert_eq!(place.sweep(), 1);
+        assert!(path_is_there(&place, &archive));
+        drop(archive);
+        assert_eq!(place.sweep(), 1);
+        assert_eq!(names(directory.path()), 1);
+    }
+
+    fn path_is_there(place: &Place, archive: &NewArchive) -> bool {
+        place.path_of(archive).exists()
+    }
 }

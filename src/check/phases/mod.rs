@@ -9,9 +9,13 @@
 //! world that could only go on by one of them also has the step "wait", which
 //! changes nothing: liveness then sees a run that stays there.
 
+pub mod again_rows;
+mod again_words;
 pub mod ahead;
 pub mod archive;
 pub mod backup;
+pub mod backup_again;
+pub mod backup_again_rules;
 pub mod backup_rows;
 pub mod backup_rules;
 pub mod backup_words;
@@ -23,6 +27,8 @@ pub mod commit_words;
 mod facts;
 pub mod members;
 pub mod restore;
+pub mod restore_again;
+pub mod restore_again_rules;
 pub mod restore_rules;
 pub mod rows;
 pub mod schedules;
@@ -72,6 +78,10 @@ pub enum World {
     Writing(backup::Writing),
     /// Of `fsm::restore`, for `restore` and `verify`.
     Reading(restore::Reading),
+    /// Of `fsm::backup`, with crashes and the runs after them.
+    WritingAgain(backup_again::WritingAgain),
+    /// The same of `fsm::restore`.
+    ReadingAgain(restore_again::ReadingAgain),
     /// Of `fsm::commit`.
     Committing(commit::Committing),
 }
@@ -92,6 +102,12 @@ impl World {
             }
             Self::Reading(reading) => {
                 phase_table::restore(Restore::new(reading.plan))?
+            }
+            Self::WritingAgain(model) => {
+                phase_table::backup(Backup::new(model.writing.plan))?
+            }
+            Self::ReadingAgain(model) => {
+                phase_table::restore(Restore::new(model.reading.plan))?
             }
             Self::Committing(model) => {
                 phase_table::commit(Commit::new(model.plan))?
@@ -148,6 +164,26 @@ impl World {
                 }
                 text
             }
+            Self::WritingAgain(model) => {
+                let one = Self::Writing(model.writing).bounds();
+                let place = match model.place {
+                    backup_again::Place::Unnamed => "",
+                    backup_again::Place::Renamed => ", renamed",
+                    backup_again::Place::Linked => ", linked",
+                };
+                let beside = if model.beside { " beside another" } else { "" };
+                format!("{one}{place}{beside}{}", crashes(model.crashes))
+            }
+            Self::ReadingAgain(model) => {
+                let one = Self::Reading(model.reading).bounds();
+                let over = if model.overwrite { ", overwrite" } else { "" };
+                let beside = match model.beside {
+                    restore_again::Beside::Nobody => "",
+                    restore_again::Beside::File => " beside a file",
+                    restore_again::Beside::Restore => " beside another",
+                };
+                format!("{one}{over}{beside}{}", crashes(model.crashes))
+            }
             Self::Committing(model) => {
                 let mut text = many(usize::from(model.plan.qubes), "qube");
                 text.push_str(match model.beside {
@@ -157,11 +193,7 @@ impl World {
                     commit::Beside::Sweep => " beside a sweep",
                     commit::Beside::Folder => " beside a folder",
                 });
-                if model.crashes > 0 {
-                    let crashes = many(usize::from(model.crashes), "crash");
-                    text.push_str(", ");
-                    text.push_str(&crashes.replace("crashs", "crashes"));
-                }
+                text.push_str(&crashes(model.crashes));
                 text.push_str(troubles(model.faults));
                 if model.cancel {
                     text.push_str(", cancel");
@@ -169,6 +201,15 @@ impl World {
                 text
             }
         }
+    }
+}
+
+/// Crashes are few.
+fn crashes(crashes: u8) -> String {
+    match crashes {
+        0 => String::new(),
+        1 => ", 1 crash".to_owned(),
+        more => format!(", {more} crashes"),
     }
 }
 

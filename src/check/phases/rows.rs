@@ -3,6 +3,10 @@
 //! Lives here: worlds by name, what is right and what was done wrong once,
 //! and the verdicts expected. May not live here: the worlds, running them.
 
+use super::again_rows::{
+    backup_again_mutants, backup_again_right, restore_again_mutants,
+    restore_again_right,
+};
 use super::ahead::{A1, A2, A3, A4, Pool};
 use super::backup_rows::{backup_mutants, backup_right};
 use super::cancel::{C1, C2, C3, C4, Cancelation, Mutant, Outcome};
@@ -27,9 +31,13 @@ pub fn all() -> Vec<Phase> {
         cancel_mutants(),
         backup_right(),
         backup_mutants(),
+        backup_again_right(),
+        backup_again_mutants(),
         restore_right(),
         restore_unbound(),
         restore_mutants(),
+        restore_again_right(),
+        restore_again_mutants(),
         verify_right(),
         verify_mutants(),
         commit_right(),
@@ -449,18 +457,18 @@ pub fn schedules() -> Vec<Schedule> {
 const RESTORE: &str = "restore";
 const VERIFY: &str = "verify";
 
-fn planned(base: Reading, plan: impl FnOnce(&mut Plan)) -> Reading {
+pub(super) fn planned(base: Reading, plan: impl FnOnce(&mut Plan)) -> Reading {
     let mut reading = base;
     plan(&mut reading.plan);
     reading
 }
 
-fn held(base: Reading) -> Reading {
+pub(super) fn held(base: Reading) -> Reading {
     let binding = Binding::ManifestAtEnd;
     planned(Reading { binding, ..base }, |plan| plan.hold = true)
 }
 
-fn keeps_going(base: Reading) -> Reading {
+pub(super) fn keeps_going(base: Reading) -> Reading {
     planned(base, |plan| plan.keep_going = true)
 }
 

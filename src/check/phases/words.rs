@@ -7,6 +7,7 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use super::ahead::{self, A1, A2, A3, A4, Pool};
 use super::archive::{Content, Spot};
+use super::backup_again_rules::{B9, B10, B11};
 use super::backup_rules::{B1, B1_CUT, B2, B3, B4, B5, B6, B7, B8};
 use super::cancel::{
     self, C1, C2, C3, C4, Cancelation, Canceler, Ended, Outcome, Process,
@@ -15,6 +16,7 @@ use super::cancel::{
 use super::commit_rules::{K1, K2, K3, K4, K5, K6};
 use super::members::{self, M1, M2, M3, Source};
 use super::restore::{self, Edit, Reading};
+use super::restore_again_rules::{R11, R12, R13, R14};
 use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
 use super::{ENDS, facts};
 use crate::check::Model;
@@ -112,6 +114,9 @@ fn meaning(property: &str) -> Option<&'static str> {
         B6 => "this is not what failed first",
         B7 => "an empty chunk follows a full one",
         B8 => "what the child said is lost",
+        B9 => "nobody has that name: a run is refused for what a crash left",
+        B10 => "a run goes on beside what a crash left",
+        B11 => "a living run has no file under its temporary name any more",
         K1 => "the store has a qube whose folder is missing, or torn",
         K2 => "the store has some of the qubes",
         K3 => "something of somebody else's is gone",
@@ -129,12 +134,16 @@ fn meaning(property: &str) -> Option<&'static str> {
         R8 => "not every file was decoded to its end",
         R9 => "no writer makes an archive with these names in this order",
         R10 => "there was no authentic header",
+        R11 => "it was done, and a power cut took some of it",
+        R12 => "a run is refused for what a crash left, or for nothing",
+        R13 => "a run goes on beside what a crash left",
+        R14 => "something of somebody else's is gone, or of a living run",
         _ => return None,
     })
 }
 
 /// The file of a number.
-fn file(number: u16) -> String {
+pub(super) fn file(number: u16) -> String {
     if number == 0 {
         "'qubes.xml'".to_owned()
     } else {
@@ -489,13 +498,17 @@ fn because(cause: Cause) -> String {
     }
 }
 
-/// The worlds know two failures.
+/// The worlds know three failures.
 fn failed(failure: Failure) -> &'static str {
-    if failure.0 == 0 { "a call failed" } else { "the decoder failed" }
+    match failure.0 {
+        0 => "a call failed",
+        1 => "the decoder failed",
+        _ => "a file is in the way",
+    }
 }
 
 /// An effect of `restore` and its answer.
-fn asked(effect: Effect, event: Event) -> String {
+pub(super) fn asked(effect: Effect, event: Event) -> String {
     let effect = match effect {
         Effect::Next => "take the next member".to_owned(),
         Effect::VerifyLead(Lead::Header, digest) => {
