@@ -11,11 +11,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use qubes_fsm::backup::read::{
     Goal, Options as Reads, ReadError, read, read_seekable,
@@ -50,7 +50,7 @@ struct Given {
 const PASSPHRASE: &[u8] = b"correct horse";
 /// Ways in which a part of something can be there.
 const PARTS: usize = 4;
-/// Two times the same part is no news.
+/// Where the qube's files are, in its backup and below a target.
 const FOLDER: &str = "vm5";
 
 fn writes(on_old_kernel: bool) -> Options<'static> {
@@ -210,6 +210,7 @@ fn kill_of_backup(step: &backup_again::Step) -> Option<bool> {
     }
 }
 
+const LEFT_PREFIX: &str = ".qubes-fsm-backup-";
 const LEFT: &str = ".qubes-fsm-backup-0123456789abcdef";
 
 /// The next backup on what a crash left.
@@ -236,20 +237,35 @@ fn back_up_again(given: &Given, model: &WritingAgain, seen: Seen, turn: usize) {
         .into_iter()
         .find(|(world, _)| self::seen(world) == seen)
         .unwrap();
-    let end = alone(model, state.0);
+    go_on(given, model, state.0, &path);
+}
+
+/// The next backup, really and in the model.
+fn go_on(
+    given: &Given,
+    model: &WritingAgain,
+    state: backup_again::World,
+    path: &Path,
+) {
+    let seen = self::seen(&state);
+    let end = alone(model, state);
     let old = model.place != Place::Unnamed;
-    let ended = to_file(&given.contents, &path, writes(old));
+    let before = fs::read(path).ok();
+    let ended = to_file(&given.contents, path, writes(old));
     match (end.run, ended) {
         (Run::Refused, Err(WriteError::Exists { .. })) => {
-            assert_eq!(fs::read(&path).unwrap(), given.archive, "{seen:?}");
+            assert_eq!(fs::read(path).ok(), before, "{seen:?}");
         }
-        (Run::Going, Ok(_)) => {}
+        (Run::Going, Ok(_)) => assert_eq!(before, None, "{seen:?}"),
         (run, ended) => panic!("{seen:?}: {run:?}, and really {ended:?}"),
     }
-    given.verify(&path);
-    let there = [end.left.map(|_| LEFT), Some("archive")];
-    let there: Vec<_> = there.into_iter().flatten().collect();
-    assert_eq!(names(place.path()), there, "{seen:?}");
+    given.verify(path);
+    let names = names(path.parent().unwrap());
+    let (archives, lefts): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|n| *n == "archive");
+    assert_eq!(archives, ["archive"], "{seen:?}");
+    assert_eq!(lefts.len(), usize::from(end.left.is_some()), "{seen:?}");
+    assert!(lefts.iter().all(|name| name.starts_with(LEFT_PREFIX)));
 }
 
 //= spec/phases.md#b1c-the-same-after-a-power-cut
@@ -280,7 +296,7 @@ fn every_crash_state_of_a_backup_is_gone_on_from() {
         all.insert(format!("{place:?}"), counts);
     }
     let wanted = [
-        ("Linked", [8, 4, 2, 2, 3]),
+        ("Linked", [6, 2, 1, 1, 1]),
         ("Renamed", [5, 1, 1, 1, 0]),
         ("Unnamed", [2, 1, 0, 0, 0]),
     ];
@@ -472,9 +488,13 @@ fn every_crash_state_of_a_restore_is_gone_on_from() {
             for (count, is_so) in counts.iter_mut().zip(interesting) {
                 *count += usize::from(is_so);
             }
-            // One kind of part after the other.
-            let turns = if has(Content::Part) { PARTS } else { 1 };
-            for turn in 0..turns {
+            // Each kind of part; where there are many states, one of them.
+            let turns = match (has(Content::Part), hold) {
+                (false, _) => 0..1,
+                (true, false) => 0..PARTS,
+                (true, true) => known.len()..known.len() + 1,
+            };
+            for turn in turns {
                 let place = tempfile::tempdir().unwrap();
                 let to = place.path().join("to");
                 found.lay_out(&given, &to, turn);
@@ -483,7 +503,8 @@ fn every_crash_state_of_a_restore_is_gone_on_from() {
         }
         all.push(counts);
     }
-    assert_eq!(all, [[0; 6]; 4]);
+    let (published, held) = ([21, 13, 3, 3, 3, 1], [99, 31, 47, 47, 9, 1]);
+    assert_eq!(all, [published, published, held, held]);
 }
 
 // --- real kills
@@ -499,26 +520,101 @@ const CALLS: [&str; 11] = [
     "utimensat",
     "fsync",
     "renameat2",
-    "unlinkat",
     "linkat",
+    "unlinkat",
 ];
+const CHILD: &str = "QUBES_FSM_TEST_CRASH_PHASES";
 
-/// Kills our own command before its `when`-th `call`; whether it came to it.
-fn killed(arguments: &[&std::ffi::OsStr], call: &str, when: usize) -> bool {
-    let inject = format!("inject={call}:signal=KILL:when={when}");
+fn strace(arguments: &[&str], program: &mut Command) -> Output {
     let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null"])
-        .args(["-e", &format!("trace={call}"), "-e", &inject])
-        .arg(env!("CARGO_BIN_EXE_qubes-fsm"))
+        .args(["-f", "-qq"])
         .args(arguments)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .envs(program.get_envs().filter_map(|(k, v)| Some((k, v?))))
         .output();
-    let output = output.unwrap_or_else(|error| {
+    output.unwrap_or_else(|error| {
         panic!("strace: {error}; wanted Debian's package strace")
-    });
+    })
+}
+
+/// Kills `program` before its `when`-th `call`; whether it came to it.
+fn killed(program: &mut Command, call: &str, when: usize) -> bool {
+    let trace = format!("trace={call}");
+    let inject = format!("inject={call}:signal=KILL:when={when}");
+    let arguments = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let output = strace(&arguments, program);
     let killed = output.status.signal() == Some(9);
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(killed || output.status.success(), "is ptrace permitted? {err}");
     killed
+}
+
+/// What [`a_backup_killed_anywhere_is_a_state_of_the_model`] kills: the
+/// library, on a file system where files need names.
+#[test]
+fn child_that_is_killed() {
+    let Some(to) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let from = to.parent().unwrap().join("from");
+    let contents = Contents::from_dir(&from, &[], &[]).unwrap();
+    to_file(&contents, &to.join("archive"), writes(true)).unwrap();
+}
+
+//= spec/phases.md#b1-under-the-name-stands-a-whole-archive
+#[test]
+#[ignore = "needs Debian's package strace"]
+fn a_backup_killed_anywhere_is_a_state_of_the_model() {
+    let given = Given::new();
+    let writing = Writing::honest(To::File, &[1]);
+    let model = WritingAgain { writing, ..WritingAgain::new(Place::Linked, 1) };
+    let states = crashes(&model, kill_of_backup);
+    // How much of it is there is the kernel's and the threads' matter.
+    let key = |(archive, left): Seen| (archive, left.is_some());
+    let mut found = HashSet::new();
+    for call in CALLS {
+        for when in 1.. {
+            let to = given.directory.path().join("to");
+            fs::create_dir(&to).unwrap();
+            let mut program = Command::new(std::env::current_exe().unwrap());
+            program.args(["--exact", "child_that_is_killed"]);
+            program.env(CHILD, &to);
+            let was_killed = killed(&mut program, call, when);
+            let path = to.join("archive");
+            if path.exists() {
+                given.verify(&path);
+            }
+            let there = path.exists().then_some(Content::Whole);
+            let left = names(&to).len() > usize::from(path.exists());
+            let mut states = states.iter().filter(|(_, killed)| *killed);
+            let same = |(state, _): &&(backup_again::World, bool)| {
+                key(seen(state)) == (there, left)
+            };
+            let Some((state, _)) = states.find(same) else {
+                panic!("{call} {when}: no state: {there:?} {left}")
+            };
+            if was_killed {
+                found.insert((there, left));
+                go_on(&given, &model, state.clone(), &path);
+            }
+            fs::remove_dir_all(&to).unwrap();
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    let killed = states.iter().filter(|(_, killed)| *killed);
+    let all: HashSet<_> = killed.map(|(world, _)| key(seen(world))).collect();
+    assert_eq!(all.len(), 4);
+    assert_eq!(found, all);
+}
+
+fn our_restore(given: &Given, to: &Path) -> Command {
+    let passphrase = given.directory.path().join("passphrase");
+    fs::write(&passphrase, PASSPHRASE).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"));
+    program.arg("restore").arg(given.archive()).arg("--overwrite");
+    program.arg("--to").arg(to).arg("--passphrase-file").arg(passphrase);
+    program
 }
 
 //= spec/phases.md#r2-what-is-published-is-whole
@@ -526,8 +622,6 @@ fn killed(arguments: &[&std::ffi::OsStr], call: &str, when: usize) -> bool {
 #[ignore = "needs Debian's package strace"]
 fn a_restore_killed_anywhere_is_a_state_of_the_model() {
     let given = Given::new();
-    let passphrase = given.directory.path().join("passphrase");
-    fs::write(&passphrase, PASSPHRASE).unwrap();
     let model = restores(false, true);
     // A file of the stage may have all its bytes before that is known.
     let key = |mut found: OnDisk| {
@@ -546,17 +640,7 @@ fn a_restore_killed_anywhere_is_a_state_of_the_model() {
         for when in 1.. {
             let place = tempfile::tempdir().unwrap();
             let to = place.path().join("to");
-            let archive = given.archive();
-            let arguments = [
-                "restore".as_ref(),
-                archive.as_os_str(),
-                "--overwrite".as_ref(),
-                "--to".as_ref(),
-                to.as_os_str(),
-                "--passphrase-file".as_ref(),
-                passphrase.as_os_str(),
-            ];
-            if !killed(&arguments, call, when) {
+            if !killed(&mut our_restore(&given, &to), call, when) {
                 break;
             }
             let found = key(OnDisk::look(&given, &to));
@@ -569,11 +653,54 @@ fn a_restore_killed_anywhere_is_a_state_of_the_model() {
             restore_again(&given, &model, state, &to);
         }
     }
-    let missed: Vec<_> = states.iter().map(|s| key(on_disk(s))).collect();
-    let missed: BTreeSet<_> = missed
-        .into_iter()
-        .filter(|state| !seen.contains(state))
-        .map(|state| format!("{state:?}"))
-        .collect();
-    assert_eq!(missed, BTreeSet::new(), "no kill led there");
+    let all: HashSet<_> = states.iter().map(|s| key(on_disk(s))).collect();
+    assert_eq!(all.len(), 13);
+    assert_eq!(seen, all);
+}
+
+/// The calls of a restore that a power cut cares for, in their order: the
+/// model's, in `restore_again`.
+//= spec/phases.md#r11-done-means-durable
+#[test]
+#[ignore = "needs Debian's package strace"]
+fn a_restore_syncs_before_and_after_each_rename() {
+    let given = Given::new();
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().canonicalize().unwrap();
+    let (to, trace) = (place.join("to"), place.join("trace"));
+    let trace_text = trace.to_str().unwrap();
+    let arguments =
+        ["-y", "-o", trace_text, "-e", "trace=fsync,syncfs,renameat2"];
+    let output = strace(&arguments, &mut our_restore(&given, &to));
+    assert!(output.status.success(), "is ptrace permitted? {output:?}");
+    let text = fs::read_to_string(&trace).unwrap();
+    // The last path of each call, below the place; of a stage the file.
+    let calls = text.lines().map(|line| {
+        let (call, rest) = line.split_once('(').unwrap();
+        let call = call.rsplit(' ').next().unwrap();
+        let folder = rest.rsplit_once('>').unwrap().0;
+        let folder = Path::new(folder.rsplit_once('<').unwrap().1);
+        let name = rest.split('"').nth(3).unwrap_or("");
+        let path = folder.strip_prefix(&place).unwrap().join(name);
+        let parts: Vec<_> = path
+            .iter()
+            .map(|part| part.to_str().unwrap())
+            .map(|part| match part.starts_with(STAGE_PREFIX) {
+                true => "STAGE",
+                false => part,
+            })
+            .collect();
+        format!("{call} {}", parts.join("/"))
+    });
+    let found: Vec<_> = calls.collect();
+    let mut wanted = vec!["fsync ".to_owned()];
+    for (number, name) in given.names.iter().enumerate() {
+        wanted.push(format!("fsync to/STAGE/{number}/{name}"));
+        wanted.push(format!("renameat2 to/{name}"));
+        if number > 0 {
+            wanted.push(format!("fsync to/{FOLDER}"));
+        }
+        wanted.push("fsync to".to_owned());
+    }
+    assert_eq!(found, wanted, "{text}");
 }

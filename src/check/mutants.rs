@@ -531,7 +531,7 @@ const PHASES: [(&str, &str, Found); 111] = [
     ("backup", "renamed-first", &[("B1c", 15)]),
     ("backup", "dir-unsynced", &[("B2", 16)]),
     ("backup", "fixed-name", &[("B9", 7), ("B10", 7)]),
-    ("backup", "not-swept", &[("B10", 6)]),
+    ("backup", "not-swept", &[("B10", 7)]),
     ("backup", "sweeps-held", &[("B11", 5)]),
     ("backup", "not-looked-again", &[("B11", 5)]),
     ("restore", "digest-forgotten", &[("R7", 8)]),
