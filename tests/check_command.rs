@@ -104,8 +104,8 @@ fn the_list_names_every_model_and_every_check() {
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 77);
-    assert_eq!(others.lines().count(), 103);
+    assert_eq!(checks.lines().count(), 90);
+    assert_eq!(others.lines().count(), 117);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
@@ -340,7 +340,7 @@ fn a_crash_of_history_is_told_in_words() {
 fn every_mutant_is_found_as_its_row_says() {
     let (code, rows) = rows("--mutants");
     assert_eq!(code, 0);
-    assert_eq!(rows.len(), 124);
+    assert_eq!(rows.len(), 141);
     for row in &rows {
         assert_eq!(row["expected"], true, "{row}");
         assert_eq!(row["coverage"], "exhaustive", "{row}");
@@ -366,7 +366,7 @@ fn the_golden_model_is_counted() {
 fn the_phases_are_checked_by_name() {
     let (code, rows) =
         rows("members ahead cancel backup restore verify commit");
-    assert_eq!((code, rows.len()), (0, 213));
+    assert_eq!((code, rows.len()), (0, 245));
     let (loom, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row["engine"] == "loom");
     assert_eq!(loom.len(), 9);

@@ -65,8 +65,7 @@ pub(super) fn backup_again_mutants() -> Vec<Phase> {
             named,
             &[B1, B1_CUT],
             "under its final name a killed run leaves a part (2014)",
-        )
-        .shown(),
+        ),
         world(
             "renamed-first",
             renamed_first,

@@ -4,8 +4,10 @@
 //! not live here: what a step does.
 
 use super::backup_again::{self, Content, Made, Other, WritingAgain};
-use super::restore_again::{self, Name, ReadingAgain, What};
+use super::restore;
+use super::restore_again::{self, Flaw, Name, ReadingAgain, What};
 use super::words::{Words, asked, file};
+use crate::fsm::restore::{Effect, Event};
 
 const KILLED: &str = "the process is killed; it is run again";
 const CUT: &str = "power cut; it is run again";
@@ -129,6 +131,24 @@ impl Words for ReadingAgain {
             file(number as u16)
         };
         let text = match *step {
+            Step::Own(restore::Step::Answer(
+                Effect::Publish(_) | Effect::Rename(_),
+                Event::Published | Event::Renamed,
+            )) => match self.flaw {
+                Flaw::NamesUnsynced => "(no sync of names)".to_owned(),
+                Flaw::RenamedFirst => {
+                    format!("sync {}, and names = ok", at_hand())
+                }
+                Flaw::None
+                | Flaw::InPlace
+                | Flaw::Unsynced
+                | Flaw::TargetUnsynced
+                | Flaw::FixedName
+                | Flaw::NotSwept
+                | Flaw::SweepsHeld
+                | Flaw::NotLookedAgain
+                | Flaw::Replaces => "sync names = ok".to_owned(),
+            },
             Step::Own(step) => {
                 return self.reading.say(&before.one, &step, &after.one);
             }
@@ -137,6 +157,9 @@ impl Words for ReadingAgain {
                 "make and open the directory = ok".to_owned()
             }
             Step::Opened => "open the directory = ok".to_owned(),
+            Step::Named if after.target == Name::Fresh => {
+                "(no sync of its name)".to_owned()
+            }
             Step::Named => "sync its name = ok".to_owned(),
             Step::Swept if before.left.is_none() || after.run != before.run => {
                 "nothing of the dead is left".to_owned()
@@ -150,6 +173,11 @@ impl Words for ReadingAgain {
                 "lock it, look for it = it was swept".to_owned()
             }
             Step::Locked => "lock it, look for it = ok".to_owned(),
+            Step::Synced
+                if matches!(self.flaw, Flaw::RenamedFirst | Flaw::Unsynced) =>
+            {
+                format!("(no sync of {})", at_hand())
+            }
             Step::Synced => format!("sync {} = ok", at_hand()),
             Step::Folder => "make the directory above = ok".to_owned(),
             Step::Placed => format!("move {} = ok", at_hand()),
