@@ -160,7 +160,8 @@ enum Link {
 
 impl Target {
     /// Opens the directory, creating it, but not what is above, if it is
-    /// missing. Links in its path are followed here, and never again.
+    /// missing. Links in its path are followed here, and never again. Its
+    /// name is on disk when this returns.
     ///
     /// With `overwrite` existing files are replaced and directory trees
     /// merged; without, what exists is an error.
