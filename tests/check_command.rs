@@ -683,3 +683,49 @@ fn reductions_are_named() {
         assert_eq!(check(wrong).0, 2, "{wrong}");
     }
 }
+
+/// Fewer orders: said in each row, with what that leaves open; refused where
+/// it would prove nothing.
+#[test]
+fn partial_order_is_named() {
+    let way = "lock --protocol shipped --writers 3 --partial-order";
+    let (code, alone) = rows(way);
+    assert_eq!(code, 0);
+    assert_eq!(alone[0]["property"], "all safety");
+    assert_eq!(alone[0]["coverage"], "exhaustive");
+    assert_eq!(alone[0]["bound"], "by partial order");
+    assert_eq!(alone[0]["states"], 310);
+    assert_eq!(alone[0]["depth"], Value::Null);
+    assert_eq!(
+        alone[0]["note"],
+        "S7 is not looked at: who never finishes may be in the orders left out"
+    );
+    let (code, both) = rows(&format!("{way} --symmetry --threads 2"));
+    assert_eq!(code, 0);
+    assert_eq!(both[0]["bound"], "by symmetry; by partial order");
+    assert_eq!(both[0]["states"], 65);
+    let (code, found) =
+        rows("lock --protocol 2013 --writers 3 --partial-order --symmetry");
+    assert_eq!(code, 0);
+    let lost = found.iter().find(|row| row["property"] == "S1 no lost update");
+    let lost = lost.unwrap();
+    assert!(lost["steps"].as_u64().unwrap() >= 18);
+    assert_eq!(
+        lost["note"],
+        "found in fewer orders: there may be a shorter run"
+    );
+    let (_, text, _) = check("lock --protocol 2013 --partial-order");
+    assert!(text.contains("there may be a shorter run"), "{text}");
+    for (wrong, why) in [
+        ("lock --partial-order --crash", "none is independent"),
+        ("lock --partial-order --faults", "none is independent"),
+        ("golden --partial-order", "golden is there for its counts"),
+        ("members --partial-order", "members has no such bound"),
+        ("lock --partial-order --engine loom", "cannot be used with"),
+        ("lock --partial-order --mutants", "cannot be used with"),
+    ] {
+        let (code, _, err) = check(wrong);
+        assert_eq!(code, 2, "{wrong}");
+        assert!(err.contains(why), "{wrong}: {err}");
+    }
+}

@@ -16,7 +16,12 @@ use qubes_fsm::check::wide::{How, search};
 use qubes_fsm::check::{Kind, Model};
 use qubes_fsm::fsm::protocol::NAMED;
 
-const PLAIN: How = How { threads: 1, fingerprints: false, symmetry: false };
+const PLAIN: How = How {
+    threads: 1,
+    fingerprints: false,
+    symmetry: false,
+    partial_order: false,
+};
 
 /// Every way to search but for the number of threads.
 const WAYS: [How; 4] = [

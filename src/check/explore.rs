@@ -136,7 +136,7 @@ pub struct Progress {
 }
 
 /// How often a watcher is told.
-const WATCH: Duration = Duration::from_millis(500);
+pub(super) const WATCH: Duration = Duration::from_millis(500);
 
 struct Search<'m, M: Model> {
     model: &'m M,

@@ -8,7 +8,7 @@
 use core::ops::ControlFlow::{Break, Continue};
 
 use super::{Model, Property};
-use crate::fsm::call::{Effect, Event, Fd};
+use crate::fsm::call::{Effect, Event};
 use crate::fsm::lock::State as Lock;
 use crate::fsm::protocol::{Protocol, Target};
 use crate::fsm::session::{Part, Role, Session, State};
@@ -257,17 +257,28 @@ impl Sessions {
     }
 
     /// Somebody got the lock of a file that no name leads to: what the race
-    /// needs.
+    /// needs. So it is until the descriptor is given up, by whatever comes.
     fn lock_on_unlinked(&self, world: &World) -> bool {
-        (0..self.processes()).any(|p| {
-            let fds = (0..2).filter_map(|fd| world.disk.opened(p, Fd(fd)));
-            let mut locked = fds.filter(|handle| handle.ofd.is_some());
-            locked.any(|handle| !world.disk.is_linked(handle.inode))
-                && matches!(
-                    world.sessions[p].part,
-                    Part::Acquiring(Lock::StattingFd(_) | Lock::Reopening(_))
-                        | Part::Loading(..)
-                )
+        (0..self.processes()).any(|process| {
+            let session = self.session(world, process);
+            let fd = match session.state.part {
+                Part::Acquiring(
+                    Lock::StattingFd(fd)
+                    | Lock::StattingName(fd, _)
+                    | Lock::Reopening(fd),
+                ) => Some(fd),
+                Part::Acquiring(_)
+                | Part::OpeningStore(_)
+                | Part::Loading(..)
+                | Part::ClosingStore(..)
+                | Part::Saving(..)
+                | Part::Releasing(..)
+                | Part::Done(_) => session.holds(),
+            };
+            let file = fd.and_then(|fd| world.disk.opened(process, fd));
+            file.is_some_and(|file| {
+                file.ofd.is_some() && !world.disk.is_linked(file.inode)
+            })
         })
     }
 

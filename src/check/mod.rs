@@ -16,6 +16,7 @@ pub mod liveness;
 pub mod lock;
 pub mod mutants;
 pub mod page;
+pub mod partial_order;
 pub mod phases;
 pub mod plan;
 pub mod replay;

@@ -24,7 +24,7 @@ use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
 use super::trouble::{self, Troubled};
-use super::wide::{How, search};
+use super::wide::{How, search_watched};
 use super::{Coverage, Kind, Model};
 use crate::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
@@ -281,7 +281,8 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             rows(base, &report, lost(&golden), false, |_, _| None)
         }
         Task::WideExplore(model, how) => {
-            let report = search(&model, how, means.limits);
+            let mut watch = means.watch;
+            let report = search_watched(&model, how, means.limits, &mut watch);
             let base = store_row(&model, &wide_engine(how));
             let trace = |t: &Trace<Sessions>, property: &str| {
                 lasso(&model, t, property)
@@ -289,7 +290,8 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
             wide_rows(how, rows(base, &report, violated(&model), false, trace))
         }
         Task::WideGolden(golden, how) => {
-            let report = search(&golden, how, means.limits);
+            let mut watch = means.watch;
+            let report = search_watched(&golden, how, means.limits, &mut watch);
             let engine = wide_engine(how);
             let base = Row { engine, ..golden_row(&golden) };
             let rows = rows(base, &report, lost(&golden), false, |_, _| None);
@@ -334,6 +336,9 @@ fn wide_rows(how: How, mut rows: Vec<Row>) -> Vec<Row> {
     if how.symmetry {
         ways.push("by symmetry");
     }
+    if how.partial_order {
+        ways.push("by partial order");
+    }
     if how.fingerprints {
         ways.push("probabilistic: 64-bit fingerprints");
     }
@@ -344,9 +349,25 @@ fn wide_rows(how: How, mut rows: Vec<Row>) -> Vec<Row> {
         if !ways.is_empty() {
             row.bound = Some(ways.join("; "));
         }
+        if how.partial_order {
+            // Layers of what was kept are no steps.
+            row.depth = None;
+            let note = match row.steps {
+                Some(_) => NOT_SHORTEST,
+                None => NO_LIVENESS,
+            };
+            row.note = Some(note.to_owned());
+        }
     }
     rows
 }
+
+/// What a report says of a run that was found in fewer orders.
+pub const NOT_SHORTEST: &str =
+    "found in fewer orders: there may be a shorter run";
+/// What it says where nothing was found.
+pub const NO_LIVENESS: &str =
+    "S7 is not looked at: who never finishes may be in the orders left out";
 
 /// The store's model with crashes and faults: what is violated without them
 /// is violated with them.

@@ -2,9 +2,10 @@
 //! keeping every state: safety only.
 //!
 //! Lives here: the search by layers with several threads, sets that keep
-//! fingerprints, and search among representatives. May not live here: which
-//! states are the same but for names (`symmetry`), liveness (`explore`): a
-//! fair cycle of representatives need not be one of states.
+//! fingerprints, and search among representatives and in fewer orders. May not
+//! live here: which states are the same but for names (`symmetry`), whose step
+//! is enough (`partial_order`), liveness (`explore`): a fair cycle of
+//! representatives need not be one of states.
 //!
 //! What is found does not depend on the number of threads, unless a limit cuts
 //! the search: states of a layer are taken in the order of their shards, and
@@ -14,12 +15,15 @@ use core::hash::{BuildHasher, BuildHasherDefault, Hash};
 use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::collections::hash_map::DefaultHasher;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 
-use super::explore::{Coverage, Limits, NO_DEADLOCK, Report, Trace, Verdict};
+use super::explore::{
+    Coverage, Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, WATCH,
+};
+use super::partial_order::{Ordered, settle};
 use super::symmetry::Symmetric;
 use super::{Kind, Property};
 
@@ -34,6 +38,10 @@ pub struct How {
     pub fingerprints: bool,
     /// Of states that are the same but for the names of processes, keep one.
     pub symmetry: bool,
+    /// Leave out orders of steps that make no difference, and the states
+    /// between such steps. A run that is found need not be a shortest one,
+    /// and the depth is that of what is kept.
+    pub partial_order: bool,
 }
 
 /// Shards of the set: more than threads, so that none waits long.
@@ -173,7 +181,12 @@ fn take(room: &AtomicIsize) -> bool {
 /// use qubes_fsm::check::wide::{How, search};
 ///
 /// let model = Golden { processes: 3, recheck: true };
-/// let how = How { threads: 2, fingerprints: false, symmetry: true };
+/// let how = How {
+///     threads: 2,
+///     fingerprints: false,
+///     symmetry: true,
+///     partial_order: false,
+/// };
 /// let report = search(&model, how, Limits::default());
 /// // Of 1,399 states that differ by the names of processes.
 /// assert_eq!(report.states, 272);
@@ -181,10 +194,24 @@ fn take(room: &AtomicIsize) -> bool {
 /// ```
 pub fn search<M>(model: &M, how: How, limits: Limits) -> Report<M>
 where
-    M: Symmetric + Sync,
+    M: Symmetric + Ordered + Sync,
     M::State: Send + Sync,
 {
-    Search { model, how, limits, started: Instant::now() }.run()
+    search_watched(model, how, limits, &mut |_| {})
+}
+
+/// As [`search`], and tells `watch` twice a second how far it is.
+pub fn search_watched<M>(
+    model: &M,
+    how: How,
+    limits: Limits,
+    watch: &mut dyn FnMut(Progress),
+) -> Report<M>
+where
+    M: Symmetric + Ordered + Sync,
+    M::State: Send + Sync,
+{
+    Search { model, how, limits, started: Instant::now() }.run(watch)
 }
 
 struct Search<'m, M> {
@@ -196,7 +223,7 @@ struct Search<'m, M> {
 
 impl<M> Search<'_, M>
 where
-    M: Symmetric + Sync,
+    M: Symmetric + Ordered + Sync,
     M::State: Send + Sync,
 {
     fn is_late(&self) -> bool {
@@ -210,12 +237,25 @@ where
         }
     }
 
+    /// The state after all steps that may be taken alone; tells each.
+    fn settled(
+        &self,
+        state: M::State,
+        say: &mut dyn FnMut(M::Step, &M::State),
+    ) -> M::State {
+        match self.how.partial_order {
+            true => settle(self.model, state, say),
+            false => state,
+        }
+    }
+
     fn candidate(&self, state: M::State, parent: u64) -> Candidate<M::State> {
+        let state = self.settled(state, &mut |_, _| {});
         let state = self.representative(state);
         Candidate { hash: hash_of(&state), parent, state }
     }
 
-    fn run(self) -> Report<M> {
+    fn run(self, watch: &mut dyn FnMut(Progress)) -> Report<M> {
         let properties = self.model.properties();
         let properties: Vec<_> = properties
             .into_iter()
@@ -238,6 +278,20 @@ where
             .collect();
         let room = self.limits.states_max.try_into().unwrap_or(isize::MAX);
         let room = AtomicIsize::new(room);
+        // States whose steps are known.
+        let done = AtomicUsize::new(0);
+        let mut told = Duration::ZERO;
+        let mut tell = || {
+            let elapsed = self.started.elapsed();
+            if elapsed >= told + WATCH {
+                told = elapsed;
+                let left = room.load(Ordering::Relaxed).max(0) as usize;
+                let states = self.limits.states_max.saturating_sub(left);
+                let done = done.load(Ordering::Relaxed);
+                let waiting = states.saturating_sub(done);
+                watch(Progress { states, waiting, elapsed });
+            }
+        };
         let cut = AtomicBool::new(false);
         let mut first = Grown::new();
         for state in self.model.initial() {
@@ -253,7 +307,7 @@ where
         let mut layer = Vec::new();
         loop {
             // Every shard takes what is its own, piece by piece in order.
-            self.each(SHARDS, |number| {
+            self.each(SHARDS, &mut tell, |number| {
                 let Some(shard) = shards.get(number) else { return };
                 let mut shard = shard.lock();
                 for piece in grown.iter().take(filled) {
@@ -288,7 +342,7 @@ where
             if grown.len() < filled {
                 grown.resize_with(filled, || RwLock::new(Grown::new()));
             }
-            self.each(pieces.len(), |number| {
+            self.each(pieces.len(), &mut tell, |number| {
                 let (Some(piece), Some(grown)) =
                     (pieces.get(number), grown.get(number))
                 else {
@@ -302,6 +356,7 @@ where
                     return;
                 }
                 self.grow(piece, &mut grown);
+                done.fetch_add(piece.len(), Ordering::Relaxed);
             });
             for piece in grown.iter().take(filled) {
                 let piece = piece.read();
@@ -347,24 +402,33 @@ where
         }
     }
 
-    /// Does each of so many things, by all threads.
-    fn each(&self, count: usize, what: impl Fn(usize) + Sync) {
+    /// Does each of so many things, by all threads; this one tells how far
+    /// the search is.
+    fn each(
+        &self,
+        count: usize,
+        tell: &mut dyn FnMut(),
+        what: impl Fn(usize) + Sync,
+    ) {
         let next = AtomicUsize::new(0);
-        let work = || {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return;
-                }
+        // Whether there was one more to do.
+        let one = || {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let is_there = number < count;
+            if is_there {
                 what(number);
             }
+            is_there
         };
+        let work = || while one() {};
         let others = self.how.threads.min(count).saturating_sub(1);
         thread::scope(|scope| {
             for _ in 0..others {
                 scope.spawn(work);
             }
-            work();
+            while one() {
+                tell();
+            }
         });
     }
 
@@ -423,19 +487,26 @@ where
             at = parent;
         }
         let begin = numbers.pop()?;
+        let found = |number: u64, state: &M::State| {
+            let state = self.settled(state.clone(), &mut |_, _| {});
+            is_it(number, &self.representative(state))
+        };
         let mut initial = self.model.initial().into_iter();
-        let initial = initial
-            .find(|state| is_it(begin, &self.representative(state.clone())))?;
-        let mut state = initial.clone();
+        let initial = initial.find(|state| found(begin, state))?;
         let mut prefix = Vec::new();
+        let mut state = self.settled(initial.clone(), &mut |step, state| {
+            prefix.push((step, state.clone()));
+        });
         for number in numbers.into_iter().rev() {
             let mut steps = Vec::new();
             self.model.steps(&state, &mut steps);
-            let step = steps.into_iter().find(|(_, state)| {
-                is_it(number, &self.representative(state.clone()))
-            })?;
+            let step =
+                steps.into_iter().find(|(_, state)| found(number, state))?;
             state = step.1.clone();
             prefix.push(step);
+            state = self.settled(state, &mut |step, state| {
+                prefix.push((step, state.clone()));
+            });
         }
         Some(Trace { initial, prefix, cycle: Vec::new() })
     }

@@ -79,6 +79,11 @@ pub(super) struct CheckArguments {
     #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
                                       "preemptions", "replay", "compare_tla"])]
     symmetry: bool,
+    /// Of lock: leave out orders of steps that make no difference. Runs that
+    /// are found need not be the shortest.
+    #[arg(long, conflicts_with_all = ["mutants", "engine", "preemptions",
+                                      "replay", "compare_tla"])]
+    partial_order: bool,
     /// Keep 64 bits of each state: less memory, and no certainty.
     #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
                                       "preemptions", "replay", "compare_tla"])]
@@ -120,7 +125,7 @@ pub(super) struct CheckArguments {
     /// strace -f -y -e trace=openat,open,fcntl,newfstatat,fstat,rename,\
     /// renameat2,fsync,close,unlink wrote of any program; - is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "threads", "symmetry", "fingerprints",
+        "threads", "symmetry", "partial_order", "fingerprints",
         "models", "writers", "readers", "saves", "crash", "faults", "mutants",
         "engine", "preemptions", "time_max", "states_max", "format", "out",
         "replay", "compare_tla", "bounds",
@@ -133,7 +138,7 @@ pub(super) struct CheckArguments {
     /// their calls on the real kernel, and see whether an update is lost. See
     /// spec/conform.md for what it must answer.
     #[arg(long, value_name = "CMD", conflicts_with_all = [
-        "threads", "symmetry", "fingerprints",
+        "threads", "symmetry", "partial_order", "fingerprints",
         "models", "protocol", "writers", "readers", "saves", "crash", "faults",
         "mutants", "engine", "states_max", "replay", "compare_tla", "bounds",
         "trace",
@@ -377,6 +382,7 @@ fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         ("--faults", arguments.faults.is_some()),
         ("--threads", arguments.threads.is_some()),
         ("--symmetry", arguments.symmetry),
+        ("--partial-order", arguments.partial_order),
         ("--fingerprints", arguments.fingerprints),
         ("--writers", arguments.writers.is_some()),
         ("--readers", arguments.readers.is_some()),
@@ -488,6 +494,13 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     };
     let mut tasks = Vec::new();
     if arguments.crash.is_some() || arguments.faults.is_some() {
+        if arguments.partial_order {
+            return Err(Failure::usage(
+                "--partial-order: with --crash or --faults every step can be \
+                 the last or fail, so none is independent of what others do; \
+                 wanted it without them",
+            ));
+        }
         return trouble_tasks(arguments);
     }
     for protocol in protocols {
@@ -611,6 +624,12 @@ fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
             "{GOLDEN}: {processes} processes; wanted 1 to {PROCESSES_MAX}"
         )));
     }
+    if arguments.partial_order {
+        return Err(Failure::usage(&format!(
+            "--partial-order: {GOLDEN} is there for its counts; wanted model \
+             {LOCK}"
+        )));
+    }
     let golden = Golden { processes, recheck: true };
     Ok(vec![match arguments.how() {
         Some(how) => Task::WideGolden(golden, how),
@@ -621,11 +640,13 @@ fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
 impl CheckArguments {
     /// How to search, if it is not the plain way.
     fn how(&self) -> Option<How> {
-        let Self { symmetry, fingerprints, threads, .. } = *self;
-        (symmetry || fingerprints || threads.is_some()).then(|| How {
+        let Self { symmetry, partial_order, fingerprints, threads, .. } = *self;
+        let plain = !symmetry && !partial_order && !fingerprints;
+        (!plain || threads.is_some()).then(|| How {
             threads: usize::from(threads.unwrap_or(1)),
             fingerprints,
             symmetry,
+            partial_order,
         })
     }
 }

@@ -533,6 +533,11 @@ impl Disk {
             || temps().any(|temp| temp == inode)
     }
 
+    /// How many descriptors lead to that inode.
+    pub fn users(&self, inode: u8) -> usize {
+        self.open_files().filter(|(_, _, file)| file.inode == inode).count()
+    }
+
     /// Whether `process` has nothing left: no descriptor, no lock, no name.
     pub fn is_clean(&self, process: usize) -> bool {
         let owner = &self.processes[process];
