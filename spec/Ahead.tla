@@ -106,9 +106,9 @@ A1InOrder == /\ \A i \in 1..Len(released) : released[i] = i - 1
 A2Bounded == ~Ended => next + Len(decoding) - Len(released) <= Slots
 (* A reader with one thread: it stops at the first chunk that it cannot     *)
 (* read, or whose code does not fit.                                        *)
-Serial == LET stops == {n \in Numbers : n \in bad \/ n = fails}
+Serial == LET stops == bad \cup {fails, Chunks}
               at == CHOOSE n \in stops : \A m \in stops : n <= m
-          IN IF stops = {} THEN <<<<"done">>, Chunks>>
+          IN IF at = Chunks THEN <<<<"done">>, at>>
              ELSE IF at = fails THEN <<<<"source">>, at>>
              ELSE <<<<"bad", at>>, at>>
 A3AsSerial == Ended => <<end, Len(released)>> = Serial

@@ -9,6 +9,7 @@
 
 pub mod compare;
 pub mod conform;
+pub mod directory;
 pub mod explore;
 pub mod golden;
 pub mod interleave;

@@ -3,33 +3,34 @@
 //! Lives here: the default list, the expected verdicts, and the way from a
 //! task to its rows. May not live here: the engines.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod interleaved;
+mod replayed;
+
+use std::path::PathBuf;
 
 use super::explore::{
-    Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, explore,
-    explore_watched,
+    Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, explore_watched,
 };
 use super::golden::Golden;
-use super::interleave::{self, Bounds, Interleaved, interleave};
 use super::lock::{Call, S1, S1_STALE, S2, Sessions};
 use super::mutants;
 use super::phases::rows as phase_rows;
 use super::phases::rows::Schedule;
 use super::phases::words::{self, Words};
 use super::phases::{ENDS, Phase, World};
-use super::replay::{Replayed, longest_run, replay};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use super::trace::lines;
 use super::trouble::{self, Troubled};
 use super::wide::{How, search_watched};
-use super::{Coverage, Kind, Model};
+use super::{Kind, Model};
 use crate::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
 };
 use crate::sim::disk::SAVES;
+
+pub use interleaved::{loom_process, schedules_process};
+use interleaved::{loom_row, scheduled};
+use replayed::kernel_rows;
 
 /// One thing to check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -528,336 +529,4 @@ fn store_bounds(model: &Sessions) -> String {
         text.push_str(&format!(" x{}", model.saves));
     }
     text
-}
-
-/// A process's answer: its row as JSON on stdout.
-fn loom_row(
-    model: &Sessions,
-    preemptions: Option<usize>,
-    means: &Means,
-) -> Row {
-    let bound = preemptions.map_or("none".to_owned(), |n| n.to_string());
-    let (writers, readers) = (model.writers, model.readers);
-    let arguments = [
-        model.protocol.name.to_owned(),
-        writers.to_string(),
-        readers.to_string(),
-        bound,
-    ];
-    let wanted = |property: Option<&str>| {
-        property.is_some() != violated(model).is_empty()
-    };
-    in_process(arguments, store_row(model, "loom"), wanted, means)
-}
-
-/// Runs the process of [`LOOM`]; `wanted` says whether a violated property,
-/// or none, is what is expected.
-fn in_process(
-    arguments: [String; 4],
-    base: Row,
-    wanted: impl Fn(Option<&str>) -> bool,
-    means: &Means,
-) -> Row {
-    let mut command = Command::new(&means.program);
-    command
-        .arg(LOOM)
-        .args(arguments)
-        .arg(means.limits.time_max.as_secs().max(1).to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = command.spawn().and_then(|mut child| {
-        // While it is open, the process knows that we are there.
-        let _alive = child.stdin.take();
-        child.wait_with_output()
-    });
-    let brief = base.brief;
-    let failed = |note: String| Row {
-        coverage: Coverage::Bounded.word().to_owned(),
-        property: "all".to_owned(),
-        verdict: VIOLATED.to_owned(),
-        expected: false,
-        note: Some(note),
-        ..base
-    };
-    match output {
-        Err(error) => failed(format!("the process did not start: {error}")),
-        Ok(output) => match serde_json::from_slice::<Row>(&output.stdout) {
-            Ok(row) => {
-                let expected = match row.verdict.as_str() {
-                    VIOLATED => wanted(Some(&row.property)),
-                    HOLDS => wanted(None),
-                    _ => true,
-                };
-                Row { expected, brief, ..row }
-            }
-            // loom aborts on a deadlock while a guard is held: a finding.
-            Err(_) => failed(format!(
-                "loom ended with {}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim().escape_debug()
-            )),
-        },
-    }
-}
-
-/// What the process of [`LOOM`] answers.
-pub fn loom_process(
-    model: Sessions,
-    preemptions: Option<usize>,
-    time_max: Duration,
-) -> Row {
-    // Where an update is to be lost, the search must go on until it is.
-    let property = violated(&model).first().copied();
-    let bounds = Bounds { property, preemptions, time_max };
-    if model.processes() > interleave::PROCESSES_MAX {
-        return Row {
-            coverage: Coverage::Cut.word().to_owned(),
-            property: "all".to_owned(),
-            verdict: UNDECIDED.to_owned(),
-            note: Some(format!(
-                "loom has room for {} processes",
-                interleave::PROCESSES_MAX
-            )),
-            ..store_row(&model, "loom")
-        };
-    }
-    let Interleaved { executions, elapsed, coverage, violation } =
-        interleave(model, bounds);
-    let base = Row {
-        executions: Some(executions),
-        seconds: elapsed.as_secs_f64(),
-        coverage: coverage.word().to_owned(),
-        bound: preemptions.map(|n| format!("{n} preemptions")),
-        property: property.unwrap_or("all").to_owned(),
-        ..store_row(&model, "loom")
-    };
-    match violation {
-        Some(found) => Row {
-            verdict: VIOLATED.to_owned(),
-            steps: Some(found.calls.len()),
-            trace: Some(lines(&model, &found.calls, &found.property)),
-            note: Some(
-                "loom's run is the first found, not the shortest".into(),
-            ),
-            property: found.property,
-            bound: Some("until found".to_owned()),
-            ..base
-        },
-        None if coverage == Coverage::Cut => {
-            Row { verdict: UNDECIDED.to_owned(), ..base }
-        }
-        None => Row { verdict: HOLDS.to_owned(), ..base },
-    }
-}
-
-/// The row that stands for models of the gate, before any was run.
-fn gate_row(schedule: &Schedule) -> Row {
-    let wrong = schedule.violated.is_some();
-    Row {
-        model: schedule.model.to_owned(),
-        protocol: schedule.protocol.to_owned(),
-        bounds: schedule.bounds.to_owned(),
-        engine: "loom".to_owned(),
-        note: wrong.then(|| schedule.about.to_owned()),
-        brief: true,
-        ..Row::default()
-    }
-}
-
-fn scheduled(number: usize, means: &Means) -> Vec<Row> {
-    let Some(schedule) = phase_rows::schedules().into_iter().nth(number) else {
-        return Vec::new();
-    };
-    let arguments = [
-        schedule.model.to_owned(),
-        number.to_string(),
-        "0".to_owned(),
-        "none".to_owned(),
-    ];
-    let wanted = |property: Option<&str>| property == schedule.violated;
-    vec![in_process(arguments, gate_row(&schedule), wanted, means)]
-}
-
-/// What the process of [`LOOM`] answers for the schedules of that number;
-/// `None`: there are none.
-pub fn schedules_process(number: usize, time_max: Duration) -> Option<Row> {
-    let schedule = phase_rows::schedules().into_iter().nth(number)?;
-    let mut row = Row {
-        executions: Some(0),
-        coverage: Coverage::Exhaustive.word().to_owned(),
-        property: "all".to_owned(),
-        verdict: HOLDS.to_owned(),
-        ..gate_row(&schedule)
-    };
-    for (model, ends) in schedule.models {
-        let found = model.run(time_max);
-        row.executions = row.executions.map(|n| n + found.executions);
-        row.seconds += found.elapsed.as_secs_f64();
-        row.coverage = found.coverage.word().to_owned();
-        row.bound = model.preemptions.map(|n| format!("{n} preemptions"));
-        if let Some(property) = found.violated {
-            row.verdict = VIOLATED.to_owned();
-            row.bound = Some("until found".to_owned());
-            row.property = property;
-            return Some(row);
-        }
-        if found.coverage == Coverage::Cut {
-            row.verdict = UNDECIDED.to_owned();
-            return Some(row);
-        }
-        // A model that does not come to its ends shows nothing.
-        if found.outcomes != *ends {
-            row.verdict = VIOLATED.to_owned();
-            row.property = "every end is reached".to_owned();
-            return Some(row);
-        }
-    }
-    Some(row)
-}
-
-/// Every known violation's shortest run again on the kernel; for a model
-/// without any, its longest run.
-fn kernel_rows(model: &Sessions, means: &Means) -> Vec<Row> {
-    let broken = violated(model);
-    if broken.is_empty() {
-        return vec![kernel_row(model, &longest_run(model), None, means)];
-    }
-    let report = explore(model, means.limits);
-    let runs = broken.iter().filter_map(|name| {
-        let trace = report.violation(name)?;
-        let calls = trace.prefix.iter().map(|(call, _)| *call);
-        Some((*name, calls.collect::<Vec<_>>()))
-    });
-    runs.map(|(name, calls)| kernel_row(model, &calls, Some(name), means))
-        .collect()
-}
-
-fn kernel_row(
-    model: &Sessions,
-    calls: &[Call],
-    property: Option<&'static str>,
-    means: &Means,
-) -> Row {
-    let base = Row {
-        coverage: Coverage::Bounded.word().to_owned(),
-        bound: Some("1 schedule".to_owned()),
-        property: property.unwrap_or(S1).to_owned(),
-        ..store_row(model, "kernel")
-    };
-    let failed = |note: String| Row {
-        verdict: UNDECIDED.to_owned(),
-        expected: false,
-        note: Some(note),
-        ..base.clone()
-    };
-    let directory = match TempDirectory::new() {
-        Ok(directory) => directory,
-        Err(error) => {
-            return failed(format!("no temporary directory: {error}"));
-        }
-    };
-    let command = || {
-        let mut command = Command::new(&means.program);
-        command.arg(REPLAY);
-        command
-    };
-    let Replayed { steps, blocked, lost, same_content, elapsed } =
-        match replay(model, calls, &directory.0, &command) {
-            Ok(replayed) => replayed,
-            Err(error) => return failed(error.to_string()),
-        };
-    // Every answer was the simulated one; for S1 the file itself must show it.
-    let violated = match property {
-        Some(S1) => !lost.is_empty() && same_content,
-        Some(_) => same_content,
-        None => !lost.is_empty() || !same_content,
-    };
-    let waits: Vec<String> = blocked
-        .iter()
-        .map(|(step, process)| format!("P{process} after step {step}"))
-        .collect();
-    let mut note = format!(
-        "{steps} steps by {} real processes; fcntl blocked: {}",
-        model.processes(),
-        if waits.is_empty() { "never".to_owned() } else { waits.join(", ") }
-    );
-    if property == Some(S1) || property.is_none() {
-        let lost: Vec<String> = lost
-            .iter()
-            .map(|(process, _)| format!("P{}", process + 1))
-            .collect();
-        note.push_str("; updates lost from the real file: ");
-        note.push_str(&if lost.is_empty() {
-            "none".to_owned()
-        } else {
-            lost.join(", ")
-        });
-    }
-    Row {
-        seconds: elapsed.as_secs_f64(),
-        verdict: if violated { VIOLATED } else { HOLDS }.to_owned(),
-        steps: violated.then_some(steps),
-        expected: violated == property.is_some(),
-        depth: Some(steps),
-        trace: property.map(|property| lines(model, calls, property)),
-        note: Some(note),
-        ..base
-    }
-}
-
-/// A directory that goes with its owner, or with [`clean_up`].
-pub(crate) struct TempDirectory(PathBuf);
-
-/// Those that exist, for a process that is told to end.
-static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-fn directories() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
-    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes what a replay that is under way has on the disk; call it before
-/// ending the process early.
-pub fn clean_up() {
-    super::conform::clean_up();
-    for directory in directories().drain(..) {
-        let _ = std::fs::remove_dir_all(directory);
-    }
-}
-
-impl TempDirectory {
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(crate) fn new() -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mut builder = std::fs::DirBuilder::new();
-        builder.mode(0o700);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name =
-                format!("qubes-fsm-replay-{}-{count}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            match builder.create(&path) {
-                Err(error)
-                    if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                created => {
-                    created?;
-                    directories().push(path.clone());
-                    return Ok(Self(path));
-                }
-            }
-        }
-    }
-}
-
-impl Drop for TempDirectory {
-    fn drop(&mut self) {
-        directories().retain(|path| *path != self.0);
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -8,6 +8,9 @@
 //! [`INODES`] inodes. What no name and no descriptor leads to is blank, so
 //! that two disks that behave alike are equal.
 
+mod astray;
+mod calls;
+
 use crate::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
 
 /// Processes that fit on the disk.
@@ -291,25 +294,6 @@ impl Disk {
         granted
     }
 
-    /// Gives `child` the descriptor of `parent`, as `fork` does: one
-    /// description, two descriptors.
-    ///
-    /// # Errors
-    /// `EBADF`, `EMFILE`.
-    pub fn inherit(
-        &mut self,
-        parent: usize,
-        fd: Fd,
-        child: usize,
-    ) -> Result<Fd, Errno> {
-        let mut handle = self.handle(parent, fd)?;
-        if handle.shared == 0 {
-            handle.shared = (parent * DESCRIPTORS) as u8 + fd.0 + 1;
-        }
-        self.processes[parent].handles[usize::from(fd.0)] = Some(handle);
-        self.put(child, handle)
-    }
-
     /// The file that `qubes.xml` leads to.
     pub fn store(&self) -> (u8, Inode) {
         (self.store, self.inodes[usize::from(self.store)])
@@ -361,151 +345,12 @@ impl Disk {
         self.inodes.get(usize::from(inode)).copied().unwrap_or_default()
     }
 
-    /// Ends `process` as a signal does: descriptors and their locks go, its
-    /// temporary file stays.
-    pub fn kill(&mut self, process: usize) {
-        for fd in (0..DESCRIPTORS as u8).map(Fd) {
-            self.close(process, fd);
-        }
-        self.abandon(process);
-    }
-
-    /// For a mutant: opens the store to write it in place; it is empty then.
-    pub fn open_in_place(&mut self, process: usize) -> Event {
-        let inode = self.store;
-        event(self.put(process, Handle::of(inode)).map(|fd| {
-            self.inodes[usize::from(inode)].whole = false;
-            Event::Opened(fd)
-        }))
-    }
-
-    /// For a mutant: an update that needed no rename is made.
-    pub fn saved_in_place(&mut self, process: usize) -> Event {
-        let owner = &mut self.processes[process];
-        owner.memory = owner.memory.with(Updates::one(process, owner.saves));
-        owner.saves = owner.saves.saturating_add(1);
-        Event::Renamed
-    }
-
-    /// For a mutant: `fd` has no lock any more.
-    pub fn unlock(&mut self, process: usize, fd: Fd) {
-        if let Some(slot) = self.processes.get_mut(process)
-            && let Some(Some(handle)) = slot.handles.get_mut(usize::from(fd.0))
-        {
-            handle.ofd = None;
-        }
-    }
-
-    /// Another thread of `process` has opened and closed the store: its POSIX
-    /// lock on it is gone. Whether there was one.
-    pub fn close_elsewhere(&mut self, process: usize) -> bool {
-        let file = &mut self.inodes[usize::from(self.store)];
-        file.posix[process].take().is_some()
-    }
-
-    /// For a mutant: what `process` had loaded in the beginning it takes for
-    /// what the store holds now.
-    pub fn remember(&mut self, process: usize) -> Event {
-        let (inode, file) = self.store();
-        let owner = &mut self.processes[process];
-        owner.memory = Updates::default();
-        owner.loaded = (inode + 1, file.mtime);
-        Event::Read
-    }
-
-    /// For a mutant: makes the lock file, if there is none.
-    pub fn make_lock_file(&mut self) {
-        let free = (0..INODES as u8).find(|&inode| self.is_free(inode));
-        if let (NO_INODE, Some(inode)) = (self.lock_file, free) {
-            self.lock_file = inode;
-            self.inodes[usize::from(inode)].whole = true;
-        }
-    }
-
-    /// For a mutant: the lock file has no name any more.
-    pub fn unlink_lock_file(&mut self) {
-        let inode = core::mem::replace(&mut self.lock_file, NO_INODE);
-        if inode != NO_INODE {
-            self.forget(inode);
-        }
-    }
-
-    /// For a mutant: all temporary names are one, and it leads nowhere now.
-    pub fn unlink_temps(&mut self) {
-        for inode in 0..INODES as u8 {
-            self.leftover &= !bit(inode);
-            for owner in &mut self.processes {
-                owner.temp = owner.temp.filter(|temp| *temp != inode);
-            }
-            self.forget(inode);
-        }
-    }
-
-    /// What a power cut leaves, seen after the reboot: `store`, and so many
-    /// temporary files. Who had made updates has made them.
-    pub fn rebooted(&self, store: Option<Updates>, leftovers: u8) -> Self {
-        let mut disk = match self.lock_file() {
-            None => Self::new(),
-            Some(_) => Self::with_lock_file(),
-        };
-        let first = if disk.lock_file().is_some() { 2 } else { 1 };
-        for inode in (first..INODES as u8).take(usize::from(leftovers)) {
-            disk.leftover |= bit(inode);
-        }
-        let file = &mut disk.inodes[0];
-        file.whole = store.is_some();
-        file.content = store.unwrap_or_default();
-        disk.now = self.now;
-        for (new, old) in disk.processes.iter_mut().zip(&self.processes) {
-            new.saves = old.saves;
-        }
-        disk
-    }
-
-    /// What `effect` does to the disk although it fails.
-    pub fn fail(&mut self, process: usize, effect: Effect) {
-        match effect {
-            // Linux has closed it all the same, and the driver tries an
-            // unlink once: the name is nobody's from then on.
-            Effect::Close(fd) => {
-                self.close(process, fd);
-            }
-            Effect::Unlink => self.abandon(process),
-            // Some of the bytes may have been taken.
-            Effect::Write(fd) => {
-                if let Ok(handle) = self.handle(process, fd) {
-                    self.inodes[usize::from(handle.inode)].whole = false;
-                }
-            }
-            Effect::Open(..)
-            | Effect::Lock(..)
-            | Effect::TryLock(_)
-            | Effect::StatFd(_)
-            | Effect::StatName(_)
-            | Effect::Read(_)
-            | Effect::Sweep
-            | Effect::Create
-            | Effect::Sync(_)
-            | Effect::CompareStat
-            | Effect::CompareContent(_)
-            | Effect::Rename
-            | Effect::SyncDirectory => {}
-        }
-    }
-
     /// `process` will never ask again whether the store is what it loaded:
     /// states that differ in that alone are one. By then its inode's number
     /// may be another file's.
     pub fn forget_loaded(&mut self, process: usize) {
         if let Some(owner) = self.processes.get_mut(process) {
             owner.loaded = (0, 0);
-        }
-    }
-
-    /// The temporary name of `process` is a leftover from now on.
-    fn abandon(&mut self, process: usize) {
-        if let Some(inode) = self.processes[process].temp.take() {
-            self.leftover |= bit(inode);
         }
     }
 
@@ -544,133 +389,6 @@ impl Disk {
         owner.handles.iter().all(Option::is_none)
             && owner.temp.is_none()
             && self.inodes.iter().all(|i| i.posix[process].is_none())
-    }
-
-    fn open(&mut self, process: usize, name: Name) -> Event {
-        event(
-            self.lookup(process, name)
-                .and_then(|inode| self.put(process, Handle::of(inode)))
-                .map(Event::Opened),
-        )
-    }
-
-    fn read(&mut self, process: usize, fd: Fd) -> Event {
-        event(self.handle(process, fd).map(|handle| {
-            let file = self.inodes[usize::from(handle.inode)];
-            let owner = &mut self.processes[process];
-            owner.memory = file.content;
-            owner.loaded = (handle.inode + 1, file.mtime);
-            Event::Read
-        }))
-    }
-
-    /// Removes every temporary name whose file nobody has locked.
-    fn sweep(&mut self) -> Event {
-        for inode in 0..INODES as u8 {
-            if self.is_locked(inode) {
-                continue;
-            }
-            self.leftover &= !bit(inode);
-            for owner in &mut self.processes {
-                owner.temp = owner.temp.filter(|temp| *temp != inode);
-            }
-            self.forget(inode);
-        }
-        Event::Swept
-    }
-
-    fn create(&mut self, process: usize) -> Event {
-        if self.processes[process].temp.is_some() {
-            return Event::Failed(EEXIST);
-        }
-        let free = (0..INODES as u8).find(|&inode| self.is_free(inode));
-        let Some(inode) = free else {
-            return Event::Failed(Errno::NO_SPACE);
-        };
-        match self.put(process, Handle::of(inode)) {
-            Ok(fd) => {
-                self.inodes[usize::from(inode)].mtime = self.now;
-                self.processes[process].temp = Some(inode);
-                Event::Opened(fd)
-            }
-            Err(errno) => Event::Failed(errno),
-        }
-    }
-
-    fn write(&mut self, process: usize, fd: Fd) -> Event {
-        event(self.handle(process, fd).map(|handle| {
-            let owner = self.processes[process];
-            let file = &mut self.inodes[usize::from(handle.inode)];
-            file.content =
-                owner.memory.with(Updates::one(process, owner.saves));
-            file.whole = true;
-            file.mtime = self.now;
-            Event::Written
-        }))
-    }
-
-    fn compare_stat(&self, process: usize) -> Event {
-        let loaded = self.processes[process].loaded;
-        let (inode, file) = self.store();
-        if loaded == (inode + 1, file.mtime) {
-            Event::Same
-        } else {
-            Event::Changed
-        }
-    }
-
-    fn compare_content(&self, process: usize, fd: Fd) -> Event {
-        event(self.handle(process, fd).map(|handle| {
-            let file = self.inodes[usize::from(handle.inode)];
-            if file.content == self.processes[process].memory {
-                Event::Same
-            } else {
-                Event::Changed
-            }
-        }))
-    }
-
-    fn rename(&mut self, process: usize) -> Event {
-        let Some(inode) = self.processes[process].temp else {
-            return Event::Failed(Errno::NO_ENTRY);
-        };
-        let replaced = self.store;
-        self.store = inode;
-        let file = self.inodes[usize::from(inode)];
-        let owner = &mut self.processes[process];
-        owner.temp = None;
-        owner.memory = owner.memory.with(Updates::one(process, owner.saves));
-        owner.saves = owner.saves.saturating_add(1);
-        owner.loaded = (inode + 1, file.mtime);
-        self.forget(replaced);
-        Event::Renamed
-    }
-
-    fn unlink(&mut self, process: usize) -> Event {
-        match self.processes[process].temp.take() {
-            Some(inode) => {
-                self.forget(inode);
-                Event::Unlinked
-            }
-            None => Event::Failed(Errno::NO_ENTRY),
-        }
-    }
-
-    fn close(&mut self, process: usize, fd: Fd) -> Event {
-        let handle = match self.handle(process, fd) {
-            Ok(handle) => handle,
-            Err(errno) => return Event::Failed(errno),
-        };
-        let owner = &mut self.processes[process];
-        owner.handles[usize::from(fd.0)] = None;
-        if owner.handles.iter().all(Option::is_none) {
-            owner.memory = Updates::default();
-            owner.loaded = (0, 0);
-        }
-        // Any close of any descriptor of the file drops its POSIX locks.
-        self.inodes[usize::from(handle.inode)].posix[process] = None;
-        self.forget(handle.inode);
-        Event::Closed
     }
 
     fn lookup(&self, process: usize, name: Name) -> Result<u8, Errno> {
