@@ -54,9 +54,23 @@ impl Named for Session {
 }
 
 #[test]
-fn our_own_errors_are_none_of_the_kernels() {
-    for errno in [Errno::DEADLINE, Errno::CANCELED, Errno::CHANGED] {
-        assert!(errno.0 < 0, "{errno:?}");
+fn errors_have_the_names_that_the_kernel_gives_them() {
+    let rows = [
+        (Errno::NO_SPACE, 28, "ENOSPC"),
+        (Errno::QUOTA, 122, "EDQUOT"),
+        (Errno::NO_ACCESS, 13, "EACCES"),
+        (Errno::IO, 5, "EIO"),
+        (Errno::INTERRUPTED, 4, "EINTR"),
+        (Errno::AGAIN, 11, "EAGAIN"),
+        (Errno::NO_ENTRY, 2, "ENOENT"),
+        (Errno(71), 71, "errno 71"),
+        (Errno::DEADLINE, -1, "the time to wait is over"),
+        (Errno::CANCELED, -2, "canceled"),
+        (Errno::CHANGED, -3, "changed by somebody else"),
+    ];
+    for (errno, number, name) in rows {
+        assert_eq!((errno.0, errno.to_string().as_str()), (number, name));
+        assert_eq!(Event::Failed(errno).to_string(), name);
     }
 }
 

@@ -6,12 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use insta::assert_snapshot;
+use qubes_fsm::fsm::backup::{self, Backup, Target};
 use qubes_fsm::fsm::commit::{self, Commit};
 use qubes_fsm::fsm::lock::Acquire;
 use qubes_fsm::fsm::members::{Announces, Members};
 use qubes_fsm::fsm::phase_table;
 use qubes_fsm::fsm::protocol::{HISTORY_2013, HISTORY_2016, Protocol, SHIPPED};
-use qubes_fsm::fsm::restore::{Plan, Restore};
+use qubes_fsm::fsm::restore::{Plan, Restore, Variant};
 use qubes_fsm::fsm::save::Save;
 use qubes_fsm::fsm::session::{Role, Session};
 use qubes_fsm::fsm::table::{Table, walk};
@@ -85,6 +86,23 @@ fn commit_shipped() {
     assert_snapshot!("commit_shipped_mermaid", table.mermaid());
 }
 
+fn backup(target: Target) -> Table {
+    let variant = backup::Variant::Right;
+    let plan = backup::Plan { files: 2, target, variant };
+    phase_table::backup(Backup::new(plan)).unwrap()
+}
+
+#[test]
+fn backup_shipped() {
+    let table = backup(Target::File);
+    assert_snapshot!("backup_file_dot", table.dot("backup to a file"));
+    assert_snapshot!("backup_file_mermaid", table.mermaid());
+    // Two chunks of each of two files.
+    assert_eq!(table.states, 49);
+    let table = backup(Target::Stream);
+    assert_snapshot!("backup_stream_dot", table.dot("backup to a stream"));
+}
+
 fn restore(plan: Plan) -> Table {
     let plan = Plan { digests: 2, ..plan };
     phase_table::restore(Restore::new(plan)).unwrap()
@@ -102,6 +120,13 @@ fn restore_hold_and_keep_going() {
     let plan = Plan { hold: true, keep_going: true, ..Plan::default() };
     let table = restore(plan);
     assert_snapshot!("restore_hold_dot", table.dot("restore hold-keep-going"));
+}
+
+#[test]
+fn a_picture_of_files_that_come_twice_has_an_end() {
+    let twice = Variant::FilesTwice;
+    let table = restore(Plan { variant: twice, ..Plan::default() });
+    assert!(table.states < 2 * restore(Plan::default()).states);
 }
 
 #[test]
