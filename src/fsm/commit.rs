@@ -418,10 +418,8 @@ impl Commit {
     }
 
     fn saved(self, to: u16) -> State {
-        if to < self.plan.qubes && self.is(Variant::OnePerQube) {
-            State::Saving(to, to.saturating_add(1))
-        } else if to < self.plan.qubes {
-            State::Forgetting(Clean { end: End::Canceled(None), ..done() })
+        if let Some(state) = self.saved_in_part(to) {
+            state
         } else if self.is(Variant::EntryFirst) {
             State::Staging
         } else if self.is(Variant::SavedFirst) {
@@ -432,6 +430,18 @@ impl Commit {
             State::Clearing(done())
         } else {
             State::Forgetting(done())
+        }
+    }
+
+    /// Planted: a save of some of the qubes.
+    fn saved_in_part(self, to: u16) -> Option<State> {
+        if to < self.plan.qubes && self.is(Variant::OnePerQube) {
+            Some(State::Saving(to, to.saturating_add(1)))
+        } else if to < self.plan.qubes {
+            let end = End::Canceled(None);
+            Some(State::Forgetting(Clean { end, ..done() }))
+        } else {
+            None
         }
     }
 

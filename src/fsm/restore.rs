@@ -214,10 +214,7 @@ impl Restore {
             {
                 self.maced(c, at)
             }
-            (State::Mac(c, at), Event::Ended)
-                if self.is(Variant::LastMacOptional)
-                    && c.at.is_some_and(|last| last.file == at.file) =>
-            {
+            (State::Mac(c, at), Event::Ended) if self.does_without(c, at) => {
                 self.leave(c, Next::End)
             }
             (State::Mac(..), Event::Named(_)) => self.fail(Cause::Sequence),
@@ -339,10 +336,20 @@ impl Restore {
     /// The first chunk of a file that was not opened before. `qubes.xml` has
     /// the number 0, so nothing can come before it.
     fn begins(self, c: Ctx, at: At) -> bool {
-        let again = self.is(Variant::FilesTwice)
+        at.chunk == 0 && (at.file == c.opened || self.comes_again(c, at))
+    }
+
+    /// Planted: a file that was there before is taken once more.
+    fn comes_again(self, c: Ctx, at: At) -> bool {
+        self.is(Variant::FilesTwice)
             && at.file < c.opened
-            && c.at.is_some_and(|last| last.file != at.file);
-        at.chunk == 0 && (at.file == c.opened || again)
+            && c.at.is_some_and(|last| last.file != at.file)
+    }
+
+    /// Planted: a file whose last mac did not come is whole all the same.
+    fn does_without(self, c: Ctx, at: At) -> bool {
+        self.is(Variant::LastMacOptional)
+            && c.at.is_some_and(|last| last.file == at.file)
     }
 
     fn any_mac(self, member: Member) -> bool {
@@ -443,13 +450,18 @@ impl Restore {
         } else {
             End::Done
         };
-        if self.is(Variant::RenamesEarly) && c.ready > 0 {
+        if self.renames_early(c) {
             State::Renaming(end, 0, c.ready)
         } else if self.is(Variant::SuccessUndecided) {
             State::Stopping(end)
         } else {
             State::Deciding(end, c.ready)
         }
+    }
+
+    /// Planted: what is held gets its name before the gate is asked.
+    fn renames_early(self, c: Ctx) -> bool {
+        self.is(Variant::RenamesEarly) && c.ready > 0
     }
 
     fn fail(self, cause: Cause) -> State {
