@@ -439,7 +439,7 @@ impl Commit {
             Some(State::Saving(to, to.saturating_add(1)))
         } else if to < self.plan.qubes {
             let end = End::Canceled(None);
-            Some(State::Forgetting(Clean { end, ..done() }))
+            Some(State::Forgetting(Clean { end, stage: true, owed: false }))
         } else {
             None
         }
