@@ -204,7 +204,7 @@ impl Words for ReadingAgain {
         let directory = match world.target {
             Name::Absent => "is not there",
             Name::Fresh => "is there, its name not on the disk",
-            Name::Durable => "is there",
+            Name::OnDisk => "is there",
         };
         facts.push(format!("the directory {directory}"));
         let named = |(number, found): (usize, &restore_again::File)| {

@@ -148,7 +148,7 @@ pub enum Name {
     /// Its name is not on the disk.
     Fresh,
     /// It is.
-    Durable,
+    OnDisk,
 }
 
 /// What stands under a name.
@@ -332,7 +332,7 @@ impl ReadingAgain {
             Run::Naming => {
                 // Whoever made it may have been killed before this.
                 if self.flaw != Flaw::TargetUnsynced {
-                    next.target = Name::Durable;
+                    next.target = Name::OnDisk;
                 }
                 next.run = Run::Sweeping;
                 Step::Named
@@ -494,7 +494,7 @@ impl ReadingAgain {
             return;
         }
         if next.folder == Name::Fresh {
-            next.folder = Name::Durable;
+            next.folder = Name::OnDisk;
         }
         // Of one directory all names are; the other one's only if the file
         // is in it.
@@ -594,11 +594,11 @@ impl ReadingAgain {
                 (Name::Fresh, false) => {
                     let mut gone = next.clone();
                     gone.folder = Name::Absent;
-                    next.folder = Name::Durable;
+                    next.folder = Name::OnDisk;
                     self.cut_target(gone, steps);
                 }
-                (Name::Fresh, true) => next.folder = Name::Durable,
-                (Name::Absent | Name::Durable, _) => {}
+                (Name::Fresh, true) => next.folder = Name::OnDisk,
+                (Name::Absent | Name::OnDisk, _) => {}
             }
             self.cut_target(next, steps);
         }
@@ -615,7 +615,7 @@ impl ReadingAgain {
                 ..next.clone()
             };
             steps.push((Step::PowerCut, gone));
-            next.target = Name::Durable;
+            next.target = Name::OnDisk;
         }
         steps.push((Step::PowerCut, next));
     }
@@ -638,11 +638,11 @@ impl ReadingAgain {
     fn others(&self, world: &World, steps: &mut Vec<(Step, World)>) {
         let mut next = world.clone();
         if world.theirs
-            && world.target == Name::Durable
+            && world.target == Name::OnDisk
             && world.files[1].now == What::Nothing
         {
             let theirs = World { theirs: false, ..next.clone() };
-            let theirs = World { folder: Name::Durable, ..theirs };
+            let theirs = World { folder: Name::OnDisk, ..theirs };
             let file = File { now: What::Theirs, before: What::Theirs };
             let mut files = theirs.files;
             files[1] = file;

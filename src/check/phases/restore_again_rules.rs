@@ -127,7 +127,7 @@ impl ReadingAgain {
             }),
             ("a directory is left, and no file in it", |_, world| {
                 let mut files = world.files.iter().skip(1);
-                world.folder == Name::Durable
+                world.folder == Name::OnDisk
                     && files.all(|file| file.now == What::Nothing)
             }),
         ];
