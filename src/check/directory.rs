@@ -16,8 +16,8 @@ fn directories() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes what a replay that is under way has on the disk; call it before
-/// ending the process early.
+/// Removes those of replays and kits that are under way; call it before ending
+/// the process early.
 pub fn clean_up() {
     for directory in directories().drain(..) {
         let _ = std::fs::remove_dir_all(directory);
