@@ -3,9 +3,14 @@
 //! All get the same state type and the same next-state function and take
 //! turns, each time in a new process: what memory a run needs is the growth of
 //! its process to its peak. Then the process runs it again, with memory at hand
-//! that the kernel need not clear first. The plain explorer and stateright have one thread;
-//! then there is the search by layers, with one and two threads, with states
-//! and with fingerprints. Counts must be equal; speed is told, not judged.
+//! that the kernel need not clear first. The plain explorer and stateright have
+//! one thread; then there is the search by layers, with one and two threads,
+//! with states and with fingerprints. Counts must be equal; speed is told, not
+//! judged.
+//!
+//! What two threads can gain is what the machine gives to two processes that
+//! share nothing: each search with one thread also runs twice at once. Where
+//! two processors are busy elsewhere, or are one, that is little.
 //!
 //! Last the store with five writers, by symmetry, by partial order, by both
 //! and by neither: one verdict.
@@ -13,7 +18,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
 #![expect(clippy::panic, reason = "a benchmark may fail loudly")]
 
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use qubes_fsm::check::explore::{Limits, explore};
@@ -65,6 +70,10 @@ const WIDE: [(&str, usize, bool); 4] = [
     ("prints x2", 2, true),
 ];
 
+/// With one thread, and with two.
+const SCALED: [(&str, &str); 2] =
+    [("wide", "wide x2"), ("prints", "prints x2")];
+
 /// What one run came to.
 #[derive(Clone, Copy)]
 struct Run {
@@ -96,9 +105,15 @@ fn main() -> ExitCode {
     let engines = [OURS, THEIRS].into_iter().chain(WIDE.map(|(name, ..)| name));
     let engines: Vec<_> = engines.collect();
     let mut runs = vec![Vec::new(); engines.len()];
+    let mut twice = vec![Vec::new(); engines.len()];
     for _ in 0..ROUNDS {
-        for (engine, runs) in engines.iter().zip(&mut runs) {
-            runs.push(start(engine, processes));
+        let turns = engines.iter().zip(&mut runs).zip(&mut twice);
+        for ((engine, runs), twice) in turns {
+            runs.push(wait(start(engine, processes)));
+            if SCALED.iter().any(|(one, _)| one == engine) {
+                let both = [(); 2].map(|()| start(engine, processes));
+                twice.extend(both.map(wait));
+            }
         }
     }
     println!("golden model, {processes} processes, {ROUNDS} rounds in turns");
@@ -107,14 +122,19 @@ fn main() -> ExitCode {
         .zip(&runs)
         .map(|(name, runs)| print(name, runs))
         .collect();
-    for (one, other) in [(0, 1), (3, 2), (5, 4)] {
-        let (ours, theirs) = (medians[one], medians[other]);
+    let place = |name| engines.iter().position(|engine| *engine == name);
+    let rate = |name| medians[place(name).unwrap()];
+    println!("{OURS} to {THEIRS}: {:.2}", rate(OURS).0 / rate(THEIRS).0);
+    for (one, two) in SCALED {
+        let (alone, both) = (rate(one), rate(two));
+        let at_once = rates(&twice[place(one).unwrap()]);
         println!(
-            "{} to {}: {:.2}, run again {:.2}",
-            engines[one],
-            engines[other],
-            ours.0 / theirs.0,
-            ours.1 / theirs.1
+            "{two} to {one}: {:.2}, run again {:.2}; two processes at once: \
+             {:.2}, run again {:.2}",
+            both.0 / alone.0,
+            both.1 / alone.1,
+            2.0 * at_once.0 / alone.0,
+            2.0 * at_once.1 / alone.1,
         );
     }
     five_writers(if processes == 5 { 5 } else { 2 });
@@ -201,16 +221,22 @@ fn searched(engine: &str, golden: Golden) -> (usize, usize, usize) {
 }
 
 /// The same in a new process.
-fn start(engine: &str, processes: usize) -> Run {
+fn start(engine: &str, processes: usize) -> Child {
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program)
+    Command::new(program)
         .args([engine, &processes.to_string()])
-        .output()
-        .unwrap();
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What it came to.
+fn wait(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let words: Vec<&str> = text.split_whitespace().collect();
     let [states, edges, seconds, again, grown, said] = words[..] else {
-        panic!("{engine} answered {text:?}");
+        panic!("a run answered {text:?}");
     };
     let number = |word: &str| word.parse::<usize>().unwrap();
     Run {
@@ -223,18 +249,27 @@ fn start(engine: &str, processes: usize) -> Run {
     }
 }
 
-/// Prints one line; the medians of states per second, first and again.
-fn print(name: &str, runs: &[Run]) -> (f64, f64) {
-    let sorted = |seconds: fn(&Run) -> f64| {
+/// States per second, in order: of the first runs, and of those again.
+fn in_order(runs: &[Run]) -> [Vec<f64>; 2] {
+    [|run: &Run| run.seconds, |run: &Run| run.again].map(|seconds| {
         let rates = runs.iter().map(|run| run.states as f64 / seconds(run));
         let mut rates: Vec<f64> = rates.collect();
         rates.sort_by(f64::total_cmp);
         rates
-    };
-    let (rates, again) = (sorted(|run| run.seconds), sorted(|run| run.again));
-    let (least, most) = (rates[0], rates[rates.len() - 1]);
-    let median = rates[rates.len() / 2];
-    let again = again[again.len() / 2];
+    })
+}
+
+/// The medians of states per second, first and again.
+fn rates(runs: &[Run]) -> (f64, f64) {
+    let [first, again] = in_order(runs);
+    (first[first.len() / 2], again[again.len() / 2])
+}
+
+/// Prints one line; the medians.
+fn print(name: &str, runs: &[Run]) -> (f64, f64) {
+    let [first, _] = in_order(runs);
+    let (least, most) = (first[0], first[first.len() - 1]);
+    let (median, again) = rates(runs);
     let per_state = |bytes: usize| bytes as f64 / runs[0].states as f64;
     let grown = runs.iter().map(|run| run.grown).max().unwrap_or(0);
     println!(

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use qubes_fsm::check::explore::{
@@ -11,9 +14,10 @@ use qubes_fsm::check::explore::{
 };
 use qubes_fsm::check::golden::Golden;
 use qubes_fsm::check::lock::{Sessions, World};
+use qubes_fsm::check::partial_order::Ordered;
 use qubes_fsm::check::symmetry::Symmetric;
 use qubes_fsm::check::wide::{How, search};
-use qubes_fsm::check::{Kind, Model};
+use qubes_fsm::check::{Kind, Model, Property};
 use qubes_fsm::fsm::protocol::NAMED;
 
 const PLAIN: How = How {
@@ -156,6 +160,97 @@ fn threads_change_nothing() {
     }
 }
 
+/// The golden model, and which threads took its steps.
+#[derive(Debug)]
+struct Watched {
+    golden: Golden,
+    threads: Mutex<HashSet<ThreadId>>,
+}
+
+impl Model for Watched {
+    type State = <Golden as Model>::State;
+    type Step = <Golden as Model>::Step;
+
+    fn initial(&self) -> Vec<Self::State> {
+        self.golden.initial()
+    }
+
+    fn steps(
+        &self,
+        state: &Self::State,
+        steps: &mut Vec<(Self::Step, Self::State)>,
+    ) {
+        self.threads.lock().unwrap().insert(thread::current().id());
+        self.golden.steps(state, steps);
+    }
+
+    fn is_end(&self, state: &Self::State) -> bool {
+        self.golden.is_end(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property {
+            name: "nothing lost",
+            kind: Kind::Always,
+            test: |model, state| model.golden.nothing_lost(state),
+        }]
+    }
+}
+
+impl Symmetric for Watched {
+    fn representative(&self, state: &Self::State) -> Self::State {
+        self.golden.representative(state)
+    }
+}
+
+impl Ordered for Watched {
+    fn alone(&self, state: &Self::State) -> Option<usize> {
+        self.golden.alone(state)
+    }
+}
+
+/// Layers that are worth it are divided, among more threads than shards too;
+/// the run that is found stays the same.
+#[test]
+fn large_layers_are_divided_among_threads() {
+    for fingerprints in [false, true] {
+        let mut runs = Vec::new();
+        for threads in [1, 3, 40] {
+            let model = Watched {
+                golden: Golden { processes: 5, recheck: false },
+                threads: Mutex::default(),
+            };
+            let how = How { threads, fingerprints, ..PLAIN };
+            let report = search(&model, how, Limits::default());
+            runs.push((
+                report.states,
+                report.edges,
+                report.depth,
+                format!("{:?}", report.verdicts),
+            ));
+            let seen = model.threads.into_inner().unwrap().len();
+            assert_eq!(seen > 1, threads > 1, "{seen} of {threads}");
+            assert!(seen <= threads, "{seen} of {threads}");
+        }
+        assert!(runs[0].3.contains("Violated(Some"));
+        assert!(runs.iter().all(|run| *run == runs[0]));
+    }
+}
+
+/// A limit of states is one for all threads together.
+#[test]
+fn threads_share_one_limit() {
+    let model = Golden { processes: 5, recheck: true };
+    for states_max in [10_000, 100_000] {
+        let how = How { threads: 3, fingerprints: true, ..PLAIN };
+        let limits = Limits { states_max, ..Limits::default() };
+        let report = search(&model, how, limits);
+        assert_eq!(report.coverage, Coverage::Cut);
+        assert!(report.states <= states_max, "{}", report.states);
+        assert!(report.states + 3 * 1024 >= states_max, "{}", report.states);
+    }
+}
+
 #[test]
 fn a_cut_search_proves_nothing() {
     let model = Golden { processes: 4, recheck: true };
@@ -233,8 +328,7 @@ fn renaming_and_stepping_change_places() {
 
 fn states(model: &Sessions) -> Vec<World> {
     let mut states = model.initial();
-    let mut known: std::collections::HashSet<_> =
-        states.iter().copied().collect();
+    let mut known: HashSet<_> = states.iter().copied().collect();
     let mut next = 0;
     while let Some(state) = states.get(next).copied() {
         next += 1;

@@ -9,16 +9,18 @@
 //!
 //! What is found does not depend on the number of threads, unless a limit cuts
 //! the search: states of a layer are taken in the order of their shards, and
-//! shards by the hash, which is the same in every run.
+//! shards by the hash, which is the same in every run. Each thread has shards
+//! of its own, and takes from others only what they have not begun: what moves
+//! between processors is what costs.
 
 use core::hash::{BuildHasher, BuildHasherDefault, Hash};
-use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::hash_map::DefaultHasher;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::explore::{
     Coverage, Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, WATCH,
@@ -30,7 +32,8 @@ use super::{Kind, Property};
 /// How a search is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct How {
-    /// Threads that search; at least 1.
+    /// Threads that search, the caller's included; at least 1. Where the
+    /// system gives no more, that one searches alone.
     pub threads: usize,
     /// Keep 64 bits of each state instead of all: two states may be taken for
     /// one. With n states the chance of that is n^2 / 2^65 if the hash is
@@ -48,6 +51,9 @@ pub struct How {
 const SHARDS: usize = 32;
 /// States that are taken from a layer at a time.
 const PIECE: usize = 1024;
+/// States that a thread may add before it asks for more: to ask for each is
+/// slow where processors are far from each other.
+const ALLOWANCE: usize = 1024;
 
 /// A state as it came out of a step.
 struct Candidate<S> {
@@ -57,18 +63,26 @@ struct Candidate<S> {
     state: S,
 }
 
+/// Candidates for one shard, in their order. Hash and parent are apart from the
+/// state: where the hash is enough, a known state is never looked at.
+struct Bucket<S> {
+    marks: Vec<(u64, u64)>,
+    states: Vec<S>,
+}
+
 /// What came of a piece of a layer.
 struct Grown<S> {
-    buckets: Vec<Vec<Candidate<S>>>,
+    buckets: Vec<Bucket<S>>,
     edges: usize,
     deadlock: Option<u64>,
 }
 
-/// A part of the set, and of the next layer.
+/// A part of the set, and of the last layer.
 struct Shard<S> {
     number: u64,
     known: Known<S>,
-    next: Vec<(u64, S)>,
+    /// What was new, with its numbers.
+    layer: Vec<(u64, S)>,
     /// The first state that decides each property.
     witness: Vec<Option<u64>>,
 }
@@ -93,43 +107,46 @@ fn shard_of(hash: u64) -> usize {
 
 impl<S: Clone + Eq + Hash> Shard<S> {
     /// Adds what is new; whether `room` was enough.
-    fn add(&mut self, found: &Candidate<S>, room: &AtomicIsize) -> bool {
-        let Candidate { hash, parent, state } = found;
+    fn add(
+        &mut self,
+        (hash, parent): (u64, u64),
+        state: &S,
+        room: &mut Room,
+    ) -> bool {
         let number = match &mut self.known {
             Known::All { index, states, parents } => {
                 let is_it = |place: &u32| {
                     states.get(*place as usize).is_some_and(|s| s == state)
                 };
-                if index.find(*hash, is_it).is_some() {
+                if index.find(hash, is_it).is_some() {
                     return true;
                 }
-                if !take(room) {
+                if !room.take() {
                     return false;
                 }
                 let place = states.len() as u32;
                 let number = (self.number << 32) | u64::from(place);
-                index.insert_unique(*hash, place, |place| {
+                index.insert_unique(hash, place, |place| {
                     states.get(*place as usize).map_or(0, hash_of)
                 });
                 states.push(state.clone());
                 // A beginning comes from itself.
-                parents.push(if *parent == NOBODY { number } else { *parent });
+                parents.push(if parent == NOBODY { number } else { parent });
                 number
             }
             Known::Prints(prints) => {
-                if prints.find(*hash, |(print, _)| print == hash).is_some() {
+                if prints.find(hash, |(print, _)| *print == hash).is_some() {
                     return true;
                 }
-                if !take(room) {
+                if !room.take() {
                     return false;
                 }
-                let parent = if *parent == NOBODY { *hash } else { *parent };
-                prints
-                    .insert_unique(*hash, (*hash, parent), |(print, _)| *print);
-                *hash
+                let parent = if parent == NOBODY { hash } else { parent };
+                prints.insert_unique(hash, (hash, parent), |(print, _)| *print);
+                hash
             }
         };
-        self.next.push((number, state.clone()));
+        self.layer.push((number, state.clone()));
         true
     }
 
@@ -166,9 +183,35 @@ impl<S: Clone + Eq + Hash> Shard<S> {
 /// The parent of a beginning.
 const NOBODY: u64 = u64::MAX;
 
-/// One less to have.
-fn take(room: &AtomicIsize) -> bool {
-    room.fetch_sub(1, Ordering::Relaxed) > 0
+/// The states that may still be added by all, and by this thread.
+struct Room<'a> {
+    all: &'a AtomicUsize,
+    own: usize,
+}
+
+impl<'a> Room<'a> {
+    fn new(all: &'a AtomicUsize) -> Self {
+        Self { all, own: 0 }
+    }
+
+    /// One less to have; whether there was one.
+    fn take(&mut self) -> bool {
+        if self.own == 0 {
+            let less = |left: usize| Some(left - left.min(ALLOWANCE));
+            let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+            let left = self.all.fetch_update(set, get, less);
+            self.own = left.unwrap_or(0).min(ALLOWANCE);
+        }
+        let is_there = self.own > 0;
+        self.own = self.own.saturating_sub(1);
+        is_there
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_add(self.own, Ordering::Relaxed);
+    }
 }
 
 /// Searches `model`, shortest runs first, until everything or `limits`.
@@ -211,7 +254,10 @@ where
     M: Symmetric + Ordered + Sync,
     M::State: Send + Sync,
 {
-    Search { model, how, limits, started: Instant::now() }.run(watch)
+    let started = Instant::now();
+    let crew = crew(how.threads);
+    let crew = crew.as_ref();
+    Search { model, how, limits, started, crew }.run(watch)
 }
 
 struct Search<'m, M> {
@@ -219,6 +265,15 @@ struct Search<'m, M> {
     how: How,
     limits: Limits,
     started: Instant,
+    /// The threads beside this one, if there are any.
+    crew: Option<&'m ThreadPool>,
+}
+
+/// The threads beside this one. Where the system gives no more, the search
+/// goes on without.
+fn crew(threads: usize) -> Option<ThreadPool> {
+    let others = threads.checked_sub(1).filter(|others| *others > 0)?;
+    ThreadPoolBuilder::new().num_threads(others).build().ok()
 }
 
 impl<M> Search<'_, M>
@@ -261,7 +316,7 @@ where
             .into_iter()
             .filter(|property| property.kind != Kind::Eventually)
             .collect();
-        let shards: Vec<_> = (0..SHARDS as u64)
+        let mut shards: Vec<_> = (0..SHARDS as u64)
             .map(|number| {
                 let known = match self.how.fingerprints {
                     true => Known::Prints(HashTable::new()),
@@ -272,12 +327,11 @@ where
                     },
                 };
                 let witness = vec![None; properties.len()];
-                let next = Vec::new();
-                Mutex::new(Shard { number, known, next, witness })
+                let layer = Vec::new();
+                Mutex::new(Shard { number, known, layer, witness })
             })
             .collect();
-        let room = self.limits.states_max.try_into().unwrap_or(isize::MAX);
-        let room = AtomicIsize::new(room);
+        let room = AtomicUsize::new(self.limits.states_max);
         // States whose steps are known.
         let done = AtomicUsize::new(0);
         let mut told = Duration::ZERO;
@@ -285,7 +339,7 @@ where
             let elapsed = self.started.elapsed();
             if elapsed >= told + WATCH {
                 told = elapsed;
-                let left = room.load(Ordering::Relaxed).max(0) as usize;
+                let left = room.load(Ordering::Relaxed);
                 let states = self.limits.states_max.saturating_sub(left);
                 let done = done.load(Ordering::Relaxed);
                 let waiting = states.saturating_sub(done);
@@ -302,19 +356,34 @@ where
         let mut deadlock = None;
         // Kept from layer to layer, with the room that they have; `filled` of
         // them say what came of this layer.
-        let mut grown = vec![RwLock::new(first)];
+        let mut found = first.count();
+        let mut grown = vec![Mutex::new(first)];
         let mut filled = 1;
-        let mut layer = Vec::new();
+        // Each thread has shards of its own, and of each layer what is in
+        // them: what it wrote it also reads.
+        let threads = self.crew.map_or(0, ThreadPool::current_num_threads) + 1;
+        let own = |thread| (thread..SHARDS).step_by(threads);
+        let own_shards: Vec<Vec<_>> =
+            (0..threads).map(|thread| own(thread).collect()).collect();
+        let mut pieces = Vec::new();
+        let mut own_pieces = vec![Vec::new(); threads];
         loop {
             // Every shard takes what is its own, piece by piece in order.
-            self.each(SHARDS, &mut tell, |number| {
+            let came = grown.iter_mut().take(filled);
+            let came: Vec<&Grown<_>> =
+                came.map(|one| &*one.get_mut()).collect();
+            self.each(&own_shards, found, &mut tell, |number| {
                 let Some(shard) = shards.get(number) else { return };
                 let mut shard = shard.lock();
-                for piece in grown.iter().take(filled) {
-                    let piece = piece.read();
-                    let bucket = piece.buckets.get(number);
-                    for candidate in bucket.into_iter().flatten() {
-                        if !shard.add(candidate, &room) {
+                let mut room = Room::new(&room);
+                shard.layer.clear();
+                for piece in &came {
+                    let Some(bucket) = piece.buckets.get(number) else {
+                        return;
+                    };
+                    for (mark, state) in bucket.marks.iter().zip(&bucket.states)
+                    {
+                        if !shard.add(*mark, state, &mut room) {
                             cut.store(true, Ordering::Relaxed);
                             return;
                         }
@@ -322,45 +391,62 @@ where
                 }
                 self.test(&mut shard, &properties);
             });
-            layer.clear();
-            for shard in &shards {
-                let mut shard = shard.lock();
-                layer.append(&mut shard.next);
+            pieces.clear();
+            own_pieces.iter_mut().for_each(Vec::clear);
+            let mut new = 0;
+            for (number, shard) in shards.iter_mut().enumerate() {
+                let shard = shard.get_mut();
                 let found = witness.iter_mut().zip(&mut shard.witness);
                 for (witness, found) in found {
                     *witness = witness.or(found.take());
                 }
+                let count = shard.layer.len();
+                new += count;
+                for start in (0..count).step_by(PIECE) {
+                    if let Some(own) = own_pieces.get_mut(number % threads) {
+                        own.push(pieces.len());
+                    }
+                    pieces.push((number, start..count.min(start + PIECE)));
+                }
             }
             let late = self.is_late();
-            if layer.is_empty() || cut.load(Ordering::Relaxed) || late {
-                cut.fetch_or(late && !layer.is_empty(), Ordering::Relaxed);
+            if new == 0 || cut.load(Ordering::Relaxed) || late {
+                cut.fetch_or(late && new > 0, Ordering::Relaxed);
                 break;
             }
             depth += 1;
-            let pieces: Vec<_> = layer.chunks(PIECE).collect();
             filled = pieces.len();
             if grown.len() < filled {
-                grown.resize_with(filled, || RwLock::new(Grown::new()));
+                grown.resize_with(filled, || Mutex::new(Grown::new()));
             }
-            self.each(pieces.len(), &mut tell, |number| {
-                let (Some(piece), Some(grown)) =
+            let layer: Vec<&[_]> = shards
+                .iter_mut()
+                .map(|shard| shard.get_mut().layer.as_slice())
+                .collect();
+            self.each(&own_pieces, new, &mut tell, |number| {
+                let (Some((shard, piece)), Some(grown)) =
                     (pieces.get(number), grown.get(number))
                 else {
                     return;
                 };
-                let mut grown = grown.write();
+                let mut grown = grown.lock();
                 // What is in it came of the layer before.
                 grown.clear();
                 if self.is_late() {
                     cut.store(true, Ordering::Relaxed);
                     return;
                 }
+                let piece =
+                    layer.get(*shard).and_then(|of| of.get(piece.clone()));
+                let piece = piece.unwrap_or_default();
                 self.grow(piece, &mut grown);
                 done.fetch_add(piece.len(), Ordering::Relaxed);
             });
-            for piece in grown.iter().take(filled) {
-                let piece = piece.read();
+            found = 0;
+            for piece in grown.iter_mut().take(filled) {
+                let piece = piece.get_mut();
                 edges += piece.edges;
+                found += piece.count();
                 deadlock = deadlock.or(piece.deadlock);
             }
         }
@@ -402,38 +488,52 @@ where
         }
     }
 
-    /// Does each of so many things, by all threads; this one tells how far
-    /// the search is.
+    /// Does each of these things, which hold so many states, by all threads if
+    /// they are worth it: each thread its own, and then what others have left.
+    /// This one tells how far the search is.
     fn each(
         &self,
-        count: usize,
+        own: &[Vec<usize>],
+        states: usize,
         tell: &mut dyn FnMut(),
         what: impl Fn(usize) + Sync,
     ) {
-        let next = AtomicUsize::new(0);
+        let shares: Vec<_> =
+            own.iter().map(|own| (AtomicUsize::new(0), own)).collect();
         // Whether there was one more to do.
-        let one = || {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let is_there = number < count;
-            if is_there {
-                what(number);
-            }
-            is_there
+        let one = |thread: usize| {
+            let (others, first) = shares.split_at(thread.min(shares.len()));
+            let number = first.iter().chain(others).find_map(|(next, own)| {
+                own.get(next.fetch_add(1, Ordering::Relaxed))
+            });
+            number.map(|number| what(*number)).is_some()
         };
-        let work = || while one() {};
-        let others = self.how.threads.min(count).saturating_sub(1);
-        thread::scope(|scope| {
-            for _ in 0..others {
-                scope.spawn(work);
-            }
-            while one() {
+        let mut work = || {
+            while one(0) {
                 tell();
             }
-        });
+        };
+        match self.crew {
+            Some(crew) if states >= PIECE => crew.in_place_scope(|scope| {
+                scope.spawn_broadcast(
+                    |_, worker| {
+                        while one(worker.index() + 1) {}
+                    },
+                );
+                work();
+            }),
+            Some(_) | None => work(),
+        }
     }
 
     /// Makes every step from the states of a piece.
     fn grow(&self, piece: &[(u64, M::State)], grown: &mut Grown<M::State>) {
+        // Threads that ask for a little memory often wait for each other.
+        let share = 4 * piece.len() / SHARDS;
+        for bucket in &mut grown.buckets {
+            bucket.marks.reserve(share);
+            bucket.states.reserve(share);
+        }
         let mut steps = Vec::new();
         for (number, state) in piece {
             self.model.steps(state, &mut steps);
@@ -454,7 +554,7 @@ where
     fn test(&self, shard: &mut Shard<M::State>, properties: &[Property<M>]) {
         for (property, witness) in properties.iter().zip(&mut shard.witness) {
             let wanted = property.kind == Kind::Sometimes;
-            let mut new = shard.next.iter();
+            let mut new = shard.layer.iter();
             let is_it = |(_, state): &&(u64, M::State)| {
                 (property.test)(self.model, state) == wanted
             };
@@ -514,19 +614,28 @@ where
 
 impl<S> Grown<S> {
     fn new() -> Self {
-        let buckets = (0..SHARDS).map(|_| Vec::new()).collect();
+        let bucket = |_| Bucket { marks: Vec::new(), states: Vec::new() };
+        let buckets = (0..SHARDS).map(bucket).collect();
         Self { buckets, edges: 0, deadlock: None }
     }
 
     fn clear(&mut self) {
-        self.buckets.iter_mut().for_each(Vec::clear);
+        for bucket in &mut self.buckets {
+            bucket.marks.clear();
+            bucket.states.clear();
+        }
         (self.edges, self.deadlock) = (0, None);
     }
 
+    fn count(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.states.len()).sum()
+    }
+
     fn push(&mut self, candidate: Candidate<S>) {
-        let bucket = self.buckets.get_mut(shard_of(candidate.hash));
-        if let Some(bucket) = bucket {
-            bucket.push(candidate);
+        let Candidate { hash, parent, state } = candidate;
+        if let Some(bucket) = self.buckets.get_mut(shard_of(hash)) {
+            bucket.marks.push((hash, parent));
+            bucket.states.push(state);
         }
     }
 }
