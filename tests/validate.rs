@@ -446,6 +446,7 @@ fn what_an_observer_hears_is_a_run() {
     }
 }
 
+#[cfg(feature = "cli")]
 fn check(arguments: &[&str], stdin: &str) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
         .arg("check")
@@ -462,6 +463,7 @@ fn check(arguments: &[&str], stdin: &str) -> (i32, String, String) {
 }
 
 #[test]
+#[cfg(feature = "cli")]
 fn the_command_says_it_and_ends_with_its_code() {
     let text = recorded("python-2014.strace");
     let (code, out, err) =
@@ -505,6 +507,7 @@ fn store(directory: &Path) -> PathBuf {
 }
 
 #[test]
+#[cfg(feature = "cli")]
 fn what_store_traces_is_a_run() {
     let directory = tempfile::tempdir().unwrap();
     let path = store(directory.path());
