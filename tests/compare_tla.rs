@@ -8,7 +8,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
 use qubes_fsm::check::compare::dump::Dump;
 use qubes_fsm::check::compare::value::Value;
 use qubes_fsm::check::compare::{Compared, Specified, compare};
@@ -56,122 +55,6 @@ fn against<M: Specified>(model: &M, text: &str) -> Compared {
 
 fn shipped() -> Sessions {
     Sessions::new(SHIPPED, 2, 0, 1).unwrap()
-}
-
-fn command(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"));
-    let output = command.arg("check").args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
-}
-
-fn compared(file: &str, arguments: &[&str]) -> (i32, String) {
-    let path = path(file);
-    let mut all = vec!["--compare-tla", path.to_str().unwrap()];
-    all.extend(arguments);
-    let (code, out, err) = command(&all);
-    assert_eq!(err, "", "{arguments:?}");
-    (code, out)
-}
-
-#[test]
-fn equal_graphs_are_equal() {
-    for (file, arguments, said) in [
-        (
-            LOCK,
-            &["lock"][..],
-            "lock shipped 2w+0r x1, Lock.tla: EQUAL, 107 states and 144 \
-             edges\n",
-        ),
-        (
-            SAVE,
-            &["lock", "--writers", "1", "--crash=1"],
-            "lock shipped 1w, crash, Save.tla: EQUAL, 138 states and 170 \
-             edges\n",
-        ),
-        (
-            FAULT,
-            &["lock", "--writers", "1", "--faults=1"],
-            "lock shipped 1w, fault, Save.tla: EQUAL, 93 states and 149 \
-             edges\n",
-        ),
-        (
-            AHEAD,
-            &["ahead", "--bounds", "2 slots, 3 chunks"],
-            "ahead shipped 2 slots, 3 chunks, Ahead.tla: EQUAL, 405 states \
-             and 526 edges\n",
-        ),
-        (
-            TO_FILE,
-            &[
-                "backup",
-                "--bounds",
-                "file of 4 halves, fault, cancel, power cut",
-            ],
-            "backup shipped file of 4 halves, fault, cancel, power cut, \
-             Backup.tla: EQUAL, 441 states and 457 edges\n",
-        ),
-        (
-            TO_STREAM,
-            &["backup", "--bounds", "stream of 4 halves, fault, cancel"],
-            "backup shipped stream of 4 halves, fault, cancel, Backup.tla: \
-             EQUAL, 148 states and 162 edges\n",
-        ),
-        (
-            CANCEL,
-            &["cancel", "--bounds", "1 canceler"],
-            "cancel shipped 1 canceler, Cancel.tla: EQUAL, 174 states and \
-             297 edges\n",
-        ),
-        (
-            RESTORE,
-            &["restore", "--bounds", "2x2"],
-            "restore shipped 2x2, Restore.tla: EQUAL, 35 states and 34 \
-             edges\n",
-        ),
-        (
-            MEMBERS,
-            &["members", "--protocol", "before", "--bounds", "4 members"],
-            "members before 4 members, Members.tla: EQUAL, 76 states and 114 \
-             edges\n",
-        ),
-        (
-            COMMIT,
-            &["commit", "--bounds", "1 qube, 1 crash, fault, cancel"],
-            "commit shipped 1 qube, 1 crash, fault, cancel, Commit.tla: \
-             EQUAL, 503 states and 772 edges\n",
-        ),
-    ] {
-        assert_eq!(compared(file, arguments), (0, said.to_owned()));
-    }
-}
-
-#[test]
-fn a_difference_is_shown_with_both_sides() {
-    let (code, out) = compared(LOCK, &["lock", "--protocol", "2014"]);
-    assert_eq!(code, 20);
-    let wanted = "\
-lock 2014 2w+0r x1, Lock.tla: DIFFERENT
-after 7 steps (Open, Lock, Statfd, Statname, Load, Create, Write), in the state
-    base = (w1 :> {} @@ w2 :> {})
-    content = <<{}, {<<w1, 1>>}, {}, {}>>
-    fd = (w1 :> 1 @@ w2 :> 0)
-    lock = <<{w1}, {}, {}, {}>>
-    name = (w1 :> 2 @@ w2 :> 0)
-    path = 1
-    pc = (w1 :> \"sync\" @@ w2 :> \"open\")
-    saved = (w1 :> 0 @@ w2 :> 0)
-    tmp = (w1 :> 2 @@ w2 :> 0)
-    whole = <<TRUE, TRUE, FALSE, FALSE>>
-only the code has:
-  Sync, to
-    pc = (w1 :> \"closetmp\" @@ w2 :> \"open\")
-only the specification has:
-  Sync, to
-    pc = (w1 :> \"locktmp\" @@ w2 :> \"open\")
-";
-    assert_eq!(out, wanted);
 }
 
 /// What drivers and disks do wrong where processes crash has another graph, if
@@ -482,55 +365,179 @@ fn two_states_that_are_one_in_the_specification_are_seen() {
     assert_eq!(difference.note.as_deref(), Some(note));
 }
 
-#[test]
-fn a_cut_graph_is_not_equal() {
-    let (code, out) = compared(LOCK, &["lock", "--states-max", "10"]);
-    let said = "lock shipped 2w+0r x1, Lock.tla: CUT, nothing is known \
-                beyond 7 states\n";
-    assert_eq!((code, out.as_str()), (3, said));
-    let limits = Limits { states_max: 107, ..Limits::default() };
-    let whole = compare(&shipped(), &read(&text(LOCK)), limits);
-    assert_eq!(whole, Compared::Equal { states: 107, edges: 144 });
-}
+/// The command, where it is built too.
+#[cfg(feature = "cli")]
+mod command {
+    use assert_cmd::Command;
 
-#[test]
-fn what_is_asked_wrongly_is_said() {
-    let file = path(LOCK);
-    let file = file.to_str().unwrap();
-    for (arguments, code, said) in [
-        (
-            &["--compare-tla", file][..],
-            2,
-            "--compare-tla: 0 models; wanted one: lock, members, ahead, \
-             cancel, backup, restore, verify or commit",
-        ),
-        (
-            &["golden", "--compare-tla", file],
-            2,
-            "--compare-tla: golden has no specification in TLA+; wanted \
-             lock, members, ahead, cancel, backup, restore, verify or commit",
-        ),
-        (
-            &["cancel", "--compare-tla", file],
-            2,
-            "--bounds: none given; of cancel wanted one of \"1 canceler\", \
-             \"1 canceler, stubborn\", \"2 cancelers\", \"2 cancelers, \
-             stubborn\"",
-        ),
-        (
-            &["lock", "--compare-tla", "/nowhere"],
-            10,
-            "/nowhere: No such file or directory (os error 2)",
-        ),
-        (
-            &["lock", "--compare-tla", "Cargo.toml"],
-            13,
-            "Cargo.toml: line 1: \"[package]\"; wanted the first line of \
-             what TLC's -dump dot writes",
-        ),
-    ] {
-        let (found, out, err) = command(arguments);
-        assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}");
-        assert_eq!(err, format!("qubes-fsm: ERROR: {said}\n"));
+    use super::*;
+
+    fn command(arguments: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"));
+        let output = command.arg("check").args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(output.stdout), text(output.stderr))
+    }
+
+    fn compared(file: &str, arguments: &[&str]) -> (i32, String) {
+        let path = path(file);
+        let mut all = vec!["--compare-tla", path.to_str().unwrap()];
+        all.extend(arguments);
+        let (code, out, err) = command(&all);
+        assert_eq!(err, "", "{arguments:?}");
+        (code, out)
+    }
+
+    #[test]
+    fn equal_graphs_are_equal() {
+        for (file, arguments, said) in [
+            (
+                LOCK,
+                &["lock"][..],
+                "lock shipped 2w+0r x1, Lock.tla: EQUAL, 107 states and 144 \
+                 edges\n",
+            ),
+            (
+                SAVE,
+                &["lock", "--writers", "1", "--crash=1"],
+                "lock shipped 1w, crash, Save.tla: EQUAL, 138 states and 170 \
+                 edges\n",
+            ),
+            (
+                FAULT,
+                &["lock", "--writers", "1", "--faults=1"],
+                "lock shipped 1w, fault, Save.tla: EQUAL, 93 states and 149 \
+                 edges\n",
+            ),
+            (
+                AHEAD,
+                &["ahead", "--bounds", "2 slots, 3 chunks"],
+                "ahead shipped 2 slots, 3 chunks, Ahead.tla: EQUAL, 405 states \
+                 and 526 edges\n",
+            ),
+            (
+                TO_FILE,
+                &[
+                    "backup",
+                    "--bounds",
+                    "file of 4 halves, fault, cancel, power cut",
+                ],
+                "backup shipped file of 4 halves, fault, cancel, power cut, \
+                 Backup.tla: EQUAL, 441 states and 457 edges\n",
+            ),
+            (
+                TO_STREAM,
+                &["backup", "--bounds", "stream of 4 halves, fault, cancel"],
+                "backup shipped stream of 4 halves, fault, cancel, Backup.tla: \
+                 EQUAL, 148 states and 162 edges\n",
+            ),
+            (
+                CANCEL,
+                &["cancel", "--bounds", "1 canceler"],
+                "cancel shipped 1 canceler, Cancel.tla: EQUAL, 174 states and \
+                 297 edges\n",
+            ),
+            (
+                RESTORE,
+                &["restore", "--bounds", "2x2"],
+                "restore shipped 2x2, Restore.tla: EQUAL, 35 states and 34 \
+                 edges\n",
+            ),
+            (
+                MEMBERS,
+                &["members", "--protocol", "before", "--bounds", "4 members"],
+                "members before 4 members, Members.tla: EQUAL, 76 states and 114 \
+                 edges\n",
+            ),
+            (
+                COMMIT,
+                &["commit", "--bounds", "1 qube, 1 crash, fault, cancel"],
+                "commit shipped 1 qube, 1 crash, fault, cancel, Commit.tla: \
+                 EQUAL, 503 states and 772 edges\n",
+            ),
+        ] {
+            assert_eq!(compared(file, arguments), (0, said.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_difference_is_shown_with_both_sides() {
+        let (code, out) = compared(LOCK, &["lock", "--protocol", "2014"]);
+        assert_eq!(code, 20);
+        let wanted = "\
+    lock 2014 2w+0r x1, Lock.tla: DIFFERENT
+after 7 steps (Open, Lock, Statfd, Statname, Load, Create, Write), in the state
+    base = (w1 :> {} @@ w2 :> {})
+    content = <<{}, {<<w1, 1>>}, {}, {}>>
+    fd = (w1 :> 1 @@ w2 :> 0)
+    lock = <<{w1}, {}, {}, {}>>
+    name = (w1 :> 2 @@ w2 :> 0)
+    path = 1
+    pc = (w1 :> \"sync\" @@ w2 :> \"open\")
+    saved = (w1 :> 0 @@ w2 :> 0)
+    tmp = (w1 :> 2 @@ w2 :> 0)
+    whole = <<TRUE, TRUE, FALSE, FALSE>>
+only the code has:
+  Sync, to
+    pc = (w1 :> \"closetmp\" @@ w2 :> \"open\")
+only the specification has:
+  Sync, to
+    pc = (w1 :> \"locktmp\" @@ w2 :> \"open\")
+";
+        assert_eq!(out, wanted);
+    }
+
+    #[test]
+    fn a_cut_graph_is_not_equal() {
+        let (code, out) = compared(LOCK, &["lock", "--states-max", "10"]);
+        let said = "lock shipped 2w+0r x1, Lock.tla: CUT, nothing is known \
+                    beyond 7 states\n";
+        assert_eq!((code, out.as_str()), (3, said));
+        let limits = Limits { states_max: 107, ..Limits::default() };
+        let whole = compare(&shipped(), &read(&text(LOCK)), limits);
+        assert_eq!(whole, Compared::Equal { states: 107, edges: 144 });
+    }
+
+    #[test]
+    fn what_is_asked_wrongly_is_said() {
+        let file = path(LOCK);
+        let file = file.to_str().unwrap();
+        for (arguments, code, said) in [
+            (
+                &["--compare-tla", file][..],
+                2,
+                "--compare-tla: 0 models; wanted one: lock, members, ahead, \
+                 cancel, backup, restore, verify or commit",
+            ),
+            (
+                &["golden", "--compare-tla", file],
+                2,
+                "--compare-tla: golden has no specification in TLA+; wanted \
+                 lock, members, ahead, cancel, backup, restore, verify or commit",
+            ),
+            (
+                &["cancel", "--compare-tla", file],
+                2,
+                "--bounds: none given; of cancel wanted one of \"1 canceler\", \
+                 \"1 canceler, stubborn\", \"2 cancelers\", \"2 cancelers, \
+                 stubborn\"",
+            ),
+            (
+                &["lock", "--compare-tla", "/nowhere"],
+                10,
+                "/nowhere: No such file or directory (os error 2)",
+            ),
+            (
+                &["lock", "--compare-tla", "Cargo.toml"],
+                13,
+                "Cargo.toml: line 1: \"[package]\"; wanted the first line of \
+                 what TLC's -dump dot writes",
+            ),
+        ] {
+            let (found, out, err) = command(arguments);
+            assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}");
+            assert_eq!(err, format!("qubes-fsm: ERROR: {said}\n"));
+        }
     }
 }

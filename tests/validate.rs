@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
@@ -446,136 +444,148 @@ fn what_an_observer_hears_is_a_run() {
     }
 }
 
+/// The command, where it is built too.
 #[cfg(feature = "cli")]
-fn check(arguments: &[&str], stdin: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
-        .arg("check")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
+mod command {
+    use std::io::Write as _;
+    use std::path::PathBuf;
+    use std::process::{Command, Output, Stdio};
 
-#[test]
-#[cfg(feature = "cli")]
-fn the_command_says_it_and_ends_with_its_code() {
-    let text = recorded("python-2014.strace");
-    let (code, out, err) =
-        check(&["--trace", "-", "--protocol", "2014"], &text);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with("trace: output of strace, store /tmp/q/qubes.xml"));
-    assert!(out.ends_with("\na run of 2014\n"), "{out}");
-    let (code, out, err) = check(&["--trace", "-"], &text);
-    assert_eq!((code, err.as_str()), (20, ""));
-    assert!(out.contains("no run of shipped: line 7, process "), "{out}");
-    assert!(out.ends_with("allowed there:\n  fsync(4)\n  unlink(temp-file)\n"));
-    let (code, out, _) = check(&["--trace", "-", "--json"], &text);
-    let object: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &object["verdict"]), (20, &"violated".into()));
-    assert_eq!(object["refused"]["line"], 7);
-    assert_eq!(object["refused"]["allowed"][0], "fsync(4)");
-    let store = ["--trace", "-", "--store", "/elsewhere"];
-    let (code, _, err) = check(&store, &text);
-    assert_eq!(code, 10);
-    assert_eq!(
-        err,
-        "qubes-fsm: ERROR: -: trace: no call on /elsewhere; wanted at least \
-         one\n"
-    );
-    let (code, _, err) = check(&["--trace", "-"], "nonsense\n");
-    assert_eq!(code, 13);
-    assert!(err.starts_with("qubes-fsm: ERROR: -: line 1: "), "{err}");
-    let (code, _, _) = check(&["--trace", "/nowhere"], "");
-    assert_eq!(code, 10);
-    let (code, _, _) = check(&["--trace", "-", "--writers", "2"], "");
-    assert_eq!(code, 2);
-}
+    use super::*;
 
-/// A store of one qube, and what `set` is given.
-fn store(directory: &Path) -> PathBuf {
-    let path = directory.join("qubes.xml");
-    let qube = "<QubesVmCollection><QubesAppVm qid=\"2\" name=\"work\"/>\
-                </QubesVmCollection>";
-    fs::write(&path, qube).unwrap();
-    path
-}
+    fn check(arguments: &[&str], stdin: &str) -> (i32, String, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
+            .arg("check")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        let Output { status, stdout, stderr } =
+            child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
 
-#[test]
-#[cfg(feature = "cli")]
-fn what_store_traces_is_a_run() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = store(directory.path());
-    let trace = directory.path().join("trace");
-    for value in ["1", "2"] {
+    #[test]
+    fn the_command_says_it_and_ends_with_its_code() {
+        let text = recorded("python-2014.strace");
+        let (code, out, err) =
+            check(&["--trace", "-", "--protocol", "2014"], &text);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(
+            out.starts_with("trace: output of strace, store /tmp/q/qubes.xml")
+        );
+        assert!(out.ends_with("\na run of 2014\n"), "{out}");
+        let (code, out, err) = check(&["--trace", "-"], &text);
+        assert_eq!((code, err.as_str()), (20, ""));
+        assert!(out.contains("no run of shipped: line 7, process "), "{out}");
+        assert!(
+            out.ends_with("allowed there:\n  fsync(4)\n  unlink(temp-file)\n")
+        );
+        let (code, out, _) = check(&["--trace", "-", "--json"], &text);
+        let object: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &object["verdict"]), (20, &"violated".into()));
+        assert_eq!(object["refused"]["line"], 7);
+        assert_eq!(object["refused"]["allowed"][0], "fsync(4)");
+        let store = ["--trace", "-", "--store", "/elsewhere"];
+        let (code, _, err) = check(&store, &text);
+        assert_eq!(code, 10);
+        assert_eq!(
+            err,
+            "qubes-fsm: ERROR: -: trace: no call on /elsewhere; wanted at least \
+             one\n"
+        );
+        let (code, _, err) = check(&["--trace", "-"], "nonsense\n");
+        assert_eq!(code, 13);
+        assert!(err.starts_with("qubes-fsm: ERROR: -: line 1: "), "{err}");
+        let (code, _, _) = check(&["--trace", "/nowhere"], "");
+        assert_eq!(code, 10);
+        let (code, _, _) = check(&["--trace", "-", "--writers", "2"], "");
+        assert_eq!(code, 2);
+    }
+
+    /// A store of one qube, and what `set` is given.
+    fn store(directory: &Path) -> PathBuf {
+        let path = directory.join("qubes.xml");
+        let qube = "<QubesVmCollection><QubesAppVm qid=\"2\" name=\"work\"/>\
+                    </QubesVmCollection>";
+        fs::write(&path, qube).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_store_traces_is_a_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = store(directory.path());
+        let trace = directory.path().join("trace");
+        for value in ["1", "2"] {
+            let set = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
+                .args(["store", "set", "--store"])
+                .arg(&path)
+                .arg("--trace")
+                .arg(&trace)
+                .args(["work", "label", value])
+                .output()
+                .unwrap();
+            assert_eq!(set.status.code(), Some(0), "{set:?}");
+        }
+        let text = fs::read_to_string(&trace).unwrap();
+        let (code, out, _) = check(&["--trace", "-"], &text);
+        assert_eq!(code, 0, "{out}");
+        // Both have appended.
+        assert_eq!(out.matches("complete sessions: 1").count(), 2, "{out}");
+        // A log that is full is said once, and the store is saved.
         let set = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
-            .args(["store", "set", "--store"])
+            .args(["store", "set", "--trace", "/dev/full", "--store"])
             .arg(&path)
-            .arg("--trace")
-            .arg(&trace)
-            .args(["work", "label", value])
+            .args(["work", "label", "3"])
             .output()
             .unwrap();
-        assert_eq!(set.status.code(), Some(0), "{set:?}");
+        let err = String::from_utf8(set.stderr).unwrap();
+        assert_eq!(set.status.code(), Some(0), "{err}");
+        assert_eq!(err.matches("the trace ends here").count(), 1, "{err}");
+        assert!(fs::read_to_string(&path).unwrap().contains("label=\"3\""));
     }
-    let text = fs::read_to_string(&trace).unwrap();
-    let (code, out, _) = check(&["--trace", "-"], &text);
-    assert_eq!(code, 0, "{out}");
-    // Both have appended.
-    assert_eq!(out.matches("complete sessions: 1").count(), 2, "{out}");
-    // A log that is full is said once, and the store is saved.
-    let set = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"))
-        .args(["store", "set", "--trace", "/dev/full", "--store"])
-        .arg(&path)
-        .args(["work", "label", "3"])
-        .output()
-        .unwrap();
-    let err = String::from_utf8(set.stderr).unwrap();
-    assert_eq!(set.status.code(), Some(0), "{err}");
-    assert_eq!(err.matches("the trace ends here").count(), 1, "{err}");
-    assert!(fs::read_to_string(&path).unwrap().contains("label=\"3\""));
-}
 
-/// The real thing: our own command under strace, now.
-#[test]
-#[ignore = "needs Debian's package strace"]
-fn store_set_under_strace_is_a_run() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = store(directory.path());
-    let trace = directory.path().join("trace");
-    let calls = "trace=openat,open,fcntl,newfstatat,fstat,rename,renameat2,\
-                 fsync,close,unlink";
-    let traced = Command::new("strace")
-        .args(["-f", "-y", "-e", calls, "-o"])
-        .arg(&trace)
-        .arg(env!("CARGO_BIN_EXE_qubes-fsm"))
-        .args(["store", "set", "--store"])
-        .arg(&path)
-        .args(["work", "label", "1"])
-        .output();
-    let traced = traced.unwrap_or_else(|error| {
-        panic!("strace: {error}; wanted Debian's package strace")
-    });
-    let err = String::from_utf8_lossy(&traced.stderr);
-    assert!(traced.status.success(), "is ptrace permitted? {err}");
-    let text = fs::read_to_string(&trace).unwrap();
-    let judged = judged(&text, SHIPPED);
-    assert_eq!(judged.refused, None, "{text}");
-    assert_eq!(judged.processes.len(), 1, "{text}");
-    assert_eq!(judged.processes[0].finished, 1, "{text}");
-    let found = Path::new(judged.store.as_ref().unwrap());
-    assert_eq!(found, path.canonicalize().unwrap());
-    assert!(
-        validate(text.as_bytes(), HISTORY_2016, None)
-            .unwrap()
-            .refused
-            .is_some()
-    );
+    /// The real thing: our own command under strace, now.
+    #[test]
+    #[ignore = "needs Debian's package strace"]
+    fn store_set_under_strace_is_a_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = store(directory.path());
+        let trace = directory.path().join("trace");
+        let calls = "trace=openat,open,fcntl,newfstatat,fstat,rename,renameat2,\
+                     fsync,close,unlink";
+        let traced = Command::new("strace")
+            .args(["-f", "-y", "-e", calls, "-o"])
+            .arg(&trace)
+            .arg(env!("CARGO_BIN_EXE_qubes-fsm"))
+            .args(["store", "set", "--store"])
+            .arg(&path)
+            .args(["work", "label", "1"])
+            .output();
+        let traced = traced.unwrap_or_else(|error| {
+            panic!("strace: {error}; wanted Debian's package strace")
+        });
+        let err = String::from_utf8_lossy(&traced.stderr);
+        assert!(traced.status.success(), "is ptrace permitted? {err}");
+        let text = fs::read_to_string(&trace).unwrap();
+        let judged = judged(&text, SHIPPED);
+        assert_eq!(judged.refused, None, "{text}");
+        assert_eq!(judged.processes.len(), 1, "{text}");
+        assert_eq!(judged.processes[0].finished, 1, "{text}");
+        let found = Path::new(judged.store.as_ref().unwrap());
+        assert_eq!(found, path.canonicalize().unwrap());
+        assert!(
+            validate(text.as_bytes(), HISTORY_2016, None)
+                .unwrap()
+                .refused
+                .is_some()
+        );
+    }
 }
 
 proptest! {
