@@ -1,6 +1,7 @@
 //! `list`, `verify`, `restore` and `cat` as a user types them: output, exit
 //! codes, JSON lines, passphrases from every source.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod archive;

@@ -1,6 +1,7 @@
 //! Reading archives that tar and openssl wrote: whole ones come back as they
 //! were, damaged ones are refused by name and leave nothing wrong in place.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod archive;

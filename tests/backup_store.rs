@@ -2,6 +2,7 @@
 //! archive and under which names, what its copy of the store says, and the
 //! date that the store itself gets.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeSet;

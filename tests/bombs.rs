@@ -2,6 +2,7 @@
 //! the right exit code, and in less memory than they ask for. The kernel
 //! keeps the bound: what needs more is killed by its own allocator.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "damage/writer.rs"]

@@ -1,5 +1,6 @@
 //! `qubes-fsm check`: what it says, in every form, and how it ends.
 
+#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use assert_cmd::Command;

@@ -1,5 +1,6 @@
 //! Names of members and their order: what is taken, every refusal in full.
 
+#![cfg(feature = "backup")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! `openssl enc`: the same bytes, pieces of any size, every refusal in full.
 
+#![cfg(feature = "backup")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

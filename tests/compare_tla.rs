@@ -3,6 +3,7 @@
 //! tests/dumps`); that they are still those of the specification is seen by
 //! `spec/compare.sh`, which has TLC make them all again.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;
@@ -12,7 +13,6 @@ use qubes_fsm::check::compare::dump::Dump;
 use qubes_fsm::check::compare::value::Value;
 use qubes_fsm::check::compare::{Compared, Specified, compare};
 use qubes_fsm::check::explore::Limits;
-use qubes_fsm::check::lock::Sessions;
 use qubes_fsm::check::phases::World;
 use qubes_fsm::check::phases::ahead::Pool;
 use qubes_fsm::check::phases::backup::Writing;
@@ -26,7 +26,6 @@ use qubes_fsm::check::{Model, Property};
 use qubes_fsm::fsm::members::Announces;
 use qubes_fsm::fsm::protocol::{HISTORY_2014, Protocol, SHIPPED};
 
-const LOCK: &str = "lock-shipped-2w.dot";
 const SAVE: &str = "save-1w.dot";
 const FAULT: &str = "save-fault.dot";
 const AHEAD: &str = "ahead-2x3.dot";
@@ -51,10 +50,6 @@ fn read(text: &str) -> Dump {
 
 fn against<M: Specified>(model: &M, text: &str) -> Compared {
     compare(model, &read(text), Limits::default())
-}
-
-fn shipped() -> Sessions {
-    Sessions::new(SHIPPED, 2, 0, 1).unwrap()
 }
 
 /// What drivers and disks do wrong where processes crash has another graph, if
@@ -369,8 +364,15 @@ fn two_states_that_are_one_in_the_specification_are_seen() {
 #[cfg(feature = "cli")]
 mod command {
     use assert_cmd::Command;
+    use qubes_fsm::check::lock::Sessions;
 
     use super::*;
+
+    const LOCK: &str = "lock-shipped-2w.dot";
+
+    fn shipped() -> Sessions {
+        Sessions::new(SHIPPED, 2, 0, 1).unwrap()
+    }
 
     fn command(arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qubes-fsm"));

@@ -1,6 +1,7 @@
 //! Filters: streams of the crates' own writers and of Python's, in pieces of
 //! any size, cut anywhere, followed by others or by garbage.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::io::Write as _;

@@ -1,6 +1,7 @@
 //! Streams made of blocks: what other programs make of them, that the bytes
 //! do not depend on who made which block, and how large they get.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::io::{Read as _, Seek as _, Write as _};

@@ -1,6 +1,7 @@
 //! Programs under every schedule of two: who loses an update, and what is
 //! said of a program that does not answer as it should.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;

@@ -7,6 +7,7 @@
 //! through [`Store`]: what it finds and what it leaves must be what the model
 //! finds and leaves.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::{BTreeSet, HashMap};

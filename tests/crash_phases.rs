@@ -9,6 +9,7 @@
 //! The other way round, our own command is killed before each of its calls,
 //! under strace: what is there then must be a state of the model.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

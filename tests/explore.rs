@@ -4,6 +4,7 @@
 //! checker; those of the store's model are pinned, so that no change of it
 //! goes unseen.
 
+#![cfg(feature = "check")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 

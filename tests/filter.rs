@@ -4,6 +4,7 @@
 //! The programs are scripts of a few lines, each in a directory of its own
 //! under the name of a filter.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod archive;

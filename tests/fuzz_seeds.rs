@@ -2,6 +2,7 @@
 //!
 //! `QUBES_FSM_CORPUS=fuzz/corpus` judges what a campaign has collected, too.
 
+#![cfg(all(feature = "backup", feature = "check"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "tar_support/random.rs"]

@@ -1,5 +1,6 @@
 //! `backup-header`: what is read, what is written, every refusal in full.
 
+#![cfg(feature = "backup")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! `.hmac` files: every generation of openssl, every digest, every refusal.
 
+#![cfg(feature = "backup")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

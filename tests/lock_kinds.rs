@@ -3,6 +3,7 @@
 //! Every row of the table of lock kinds is asked of both. The other process
 //! is Python's `fcntl`, which is what qubesd uses.
 
+#![cfg(feature = "check")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 

@@ -4,6 +4,7 @@
 //! calls fail at random. Whatever happens, the store is the last version that
 //! was renamed into place; one that was acknowledged is never gone.
 
+#![cfg(feature = "check")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::ops::ControlFlow::{Break, Continue};

@@ -5,6 +5,8 @@
 //! Mutants that only hang are left to the explorer: a deadlock that loom
 //! finds while a guard is held aborts the whole test.
 
+#![cfg(feature = "check")]
+
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 

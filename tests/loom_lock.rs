@@ -4,6 +4,7 @@
 //! time. How many schedules there are depends on loom; what they show does
 //! not.
 
+#![cfg(feature = "check")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! The manifest: the worked example, its place, its mac, every difference.
 
+#![cfg(feature = "backup")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use proptest::prelude::*;

@@ -2,6 +2,7 @@
 //! each written by tar, openssl and the compressors, each restored to the
 //! same tree: contents, holes, modes, times, links.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod archive;

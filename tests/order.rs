@@ -1,6 +1,7 @@
 //! Orders that no explorer without crashes can miss: what is durable when, on
 //! every path of the machine, whichever calls fail. And that readers share.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::HashSet;

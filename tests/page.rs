@@ -3,6 +3,7 @@
 //! What a browser makes of it is looked at in headless Chromium, where that
 //! is asked for: `cargo test --test page -- --ignored`.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;

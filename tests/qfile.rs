@@ -1,6 +1,7 @@
 //! qfile streams and replies: what is written is read, wherever it is cut;
 //! what breaks a rule is refused with a text that says which.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use proptest::collection::vec;

@@ -1,6 +1,7 @@
 //! The source of a backup: what of a directory is in it, and each file of it
 //! as an inner archive, judged by GNU tar, by our decoder and by a restore.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod archive;

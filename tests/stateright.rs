@@ -3,6 +3,7 @@
 //! State type and next-state function are ours, the search and the set of
 //! states are not: equal counts mean that neither forgets a state.
 
+#![cfg(feature = "check")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 

@@ -1,5 +1,6 @@
 //! Inner archives: what GNU tar writes, and what is refused.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod tar_support;

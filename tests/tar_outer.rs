@@ -1,5 +1,6 @@
 //! Outer archives: tars of regular files, one after the other.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod tar_support;

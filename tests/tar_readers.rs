@@ -3,6 +3,7 @@
 //! Ours, GNU tar, Python's tarfile and tar-core read thousands of generated
 //! archives, whole ones and damaged ones.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "tar_support/random.rs"]

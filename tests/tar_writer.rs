@@ -1,6 +1,7 @@
 //! What the encoder writes, read by our decoder, GNU tar, Python and tar-core:
 //! the same members, to the byte; and what it does not write, with the reason.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "tar_writer/extracted.rs"]

@@ -1,6 +1,7 @@
 //! Restored trees: what is written, what is refused, and that nothing outside
 //! of the directory is ever touched. All of it with `openat2` and without.
 
+#![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 //! right must hold with all its twins; `tests/check_command.rs` and
 //! `tests/mutants.rs` see that what is wrong is found.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use qubes_fsm::check::explore::{Limits, Report, Verdict, explore};

@@ -1,6 +1,7 @@
 //! Traces of real runs beside the protocols: what is a run, what is the first
 //! call that is not, and what is no trace at all.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! The search with threads, fingerprints and representatives says what the
 //! plain one says; and that renaming is harmless is looked at, state by state.
 
+#![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::HashSet;

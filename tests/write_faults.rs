@@ -1,6 +1,7 @@
 //! `backup` to a file whose n-th system call fails, for every n: the right
 //! end, and nothing left.
 
+#![cfg(feature = "backup")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::fs;

@@ -6,6 +6,7 @@
 //!
 //! Where format 3 without a manifest cannot know, the row says so in its name.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[macro_use]

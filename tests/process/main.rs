@@ -5,6 +5,7 @@
 //! openssl (`tests/archive`), or byte by byte where they promise a manifest
 //! or must be odd (`tests/damage/writer.rs`).
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "../archive/mod.rs"]

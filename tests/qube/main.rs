@@ -4,6 +4,7 @@
 //!
 //! Lives here: modules by subject, and how the two sides are connected.
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "../archive/mod.rs"]

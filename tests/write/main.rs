@@ -6,6 +6,7 @@
 //! by the writer that is tested; trees and readers are others' (`archive`,
 //! tar, openssl).
 
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "../archive/mod.rs"]
