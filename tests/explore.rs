@@ -501,3 +501,43 @@ fn a_deadlock_is_found_by_its_shortest_run() {
     let report = all(&TwoLocks { opposite: false });
     assert!(report.proves(), "{:?}", found(&report));
 }
+
+/// States in a row, the last of which should not be.
+struct Row;
+
+impl Model for Row {
+    type State = u32;
+    type Step = ();
+
+    fn initial(&self) -> Vec<u32> {
+        vec![0]
+    }
+
+    fn steps(&self, state: &u32, steps: &mut Vec<((), u32)>) {
+        if *state < 2000 {
+            steps.push(((), state + 1));
+        }
+    }
+
+    fn is_end(&self, state: &u32) -> bool {
+        *state == 2000
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property {
+            name: "below 1500",
+            kind: Kind::Always,
+            test: |_, state| *state < 1500,
+        }]
+    }
+}
+
+/// Both limits are met at the same state, and nothing waits.
+#[test]
+fn a_cut_is_not_taken_back() {
+    let limits = Limits { states_max: 1024, time_max: Duration::ZERO };
+    let report = explore(&Row, limits);
+    assert_eq!(report.coverage, Coverage::Cut);
+    assert!(!report.proves());
+    assert!(matches!(report.verdicts[0].2, Verdict::Undecided));
+}

@@ -238,18 +238,45 @@ fn large_layers_are_divided_among_threads() {
     }
 }
 
-/// A limit of states is one for all threads together.
+/// A limit of states is one for all threads together: as many as there are
+/// is enough, and one less is not.
 #[test]
 fn threads_share_one_limit() {
-    let model = Golden { processes: 5, recheck: true };
-    for states_max in [10_000, 100_000] {
-        let how = How { threads: 3, fingerprints: true, ..PLAIN };
-        let limits = Limits { states_max, ..Limits::default() };
-        let report = search(&model, how, limits);
-        assert_eq!(report.coverage, Coverage::Cut);
-        assert!(report.states <= states_max, "{}", report.states);
-        assert!(report.states + 3 * 1024 >= states_max, "{}", report.states);
+    let small = explore(&golden(4), Limits::default()).states;
+    for (processes, all, threads) in
+        [(4, small, 1), (4, small, 3), (5, 587_767, 2), (5, 587_767, 8)]
+    {
+        for left in [0, 1, all / 2] {
+            let how = How { threads, fingerprints: true, ..PLAIN };
+            let states_max = all - left;
+            let limits = Limits { states_max, ..Limits::default() };
+            let report = search(&golden(processes), how, limits);
+            let cut = report.coverage == Coverage::Cut;
+            assert_eq!(cut, left > 0, "{threads} threads, {left} less");
+            assert_eq!(report.states, states_max, "{threads} threads");
+        }
     }
+}
+
+fn golden(processes: usize) -> Golden {
+    Golden { processes, recheck: true }
+}
+
+/// Liveness is not looked at, and nobody is told that it holds.
+#[test]
+fn liveness_is_left_out_by_name() {
+    let model = Sessions::new(NAMED[3], 2, 0, 1).unwrap();
+    let plain = explore(&model, Limits::default());
+    let wide = search(&model, PLAIN, Limits::default());
+    assert!(plain.proves() && plain.proves_safety() && wide.proves_safety());
+    assert!(!wide.proves());
+    assert_eq!(plain.left_out.len(), 0);
+    let eventually = plain.verdicts.iter();
+    let eventually =
+        eventually.filter(|(_, kind, _)| *kind == Kind::Eventually);
+    let names: Vec<_> = eventually.map(|(name, ..)| *name).collect();
+    assert!(!names.is_empty());
+    assert_eq!(wide.left_out, names);
 }
 
 #[test]

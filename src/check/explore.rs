@@ -21,11 +21,15 @@ pub struct Limits {
     pub time_max: Duration,
 }
 
+/// States that have numbers of 32 bits. More are never kept with all that they
+/// are, whatever a limit says.
+pub(super) const NUMBERS: usize = u32::MAX as usize - 1;
+
 impl Default for Limits {
     /// All that 32-bit numbers can count, and a day.
     fn default() -> Self {
         Self {
-            states_max: u32::MAX as usize - 1,
+            states_max: NUMBERS,
             time_max: Duration::from_secs(24 * 60 * 60),
         }
     }
@@ -82,6 +86,8 @@ pub struct Report<M: Model> {
     pub coverage: Coverage,
     /// Property by property, in the model's order; last [`NO_DEADLOCK`].
     pub verdicts: Vec<(&'static str, Kind, Verdict<M>)>,
+    /// Properties of liveness that this search did not look at.
+    pub left_out: Vec<&'static str>,
 }
 
 /// The property that every model has.
@@ -97,13 +103,22 @@ impl<M: Model> Report<M> {
         }
     }
 
-    /// Whether every property holds and all was seen.
+    /// Whether every property of the model holds and all was seen.
     pub fn proves(&self) -> bool {
+        self.left_out.is_empty() && self.holds(|_| true)
+    }
+
+    /// Whether every property of safety holds and all was seen: the most that
+    /// a search of [`wide`](super::wide) can say of a model that has others.
+    pub fn proves_safety(&self) -> bool {
+        self.holds(|kind| kind != Kind::Eventually)
+    }
+
+    fn holds(&self, is_meant: impl Fn(Kind) -> bool) -> bool {
+        let mut meant =
+            self.verdicts.iter().filter(|(_, kind, _)| is_meant(*kind));
         self.coverage == Coverage::Exhaustive
-            && self
-                .verdicts
-                .iter()
-                .all(|(_, _, verdict)| matches!(verdict, Verdict::Holds))
+            && meant.all(|(_, _, verdict)| matches!(verdict, Verdict::Holds))
     }
 }
 
@@ -160,6 +175,8 @@ struct Search<'m, M: Model> {
 
 impl<'m, M: Model> Search<'m, M> {
     fn new(model: &'m M, limits: Limits) -> Self {
+        let states_max = limits.states_max.min(NUMBERS);
+        let limits = Limits { states_max, ..limits };
         let properties = model.properties();
         let liveness = properties.iter().any(|p| p.kind == Kind::Eventually);
         Self {
@@ -200,7 +217,7 @@ impl<'m, M: Model> Search<'m, M> {
                 let elapsed = self.started.elapsed();
                 let waiting = self.states.len() - next;
                 if elapsed > self.limits.time_max {
-                    self.cut = waiting > 0;
+                    self.cut |= waiting > 0;
                 }
                 if elapsed >= told + WATCH {
                     told = elapsed;
@@ -310,6 +327,7 @@ impl<'m, M: Model> Search<'m, M> {
                 + self.index.allocation_size(),
             coverage,
             verdicts,
+            left_out: Vec::new(),
         }
     }
 

@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::explore::{
-    Coverage, Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, WATCH,
+    Coverage, Limits, NO_DEADLOCK, NUMBERS, Progress, Report, Trace, Verdict,
+    WATCH,
 };
 use super::partial_order::{Ordered, settle};
 use super::symmetry::Symmetric;
@@ -83,6 +84,9 @@ struct Shard<S> {
     known: Known<S>,
     /// What was new, with its numbers.
     layer: Vec<(u64, S)>,
+    /// The next candidate to look at: the piece that it came of, and its place
+    /// there.
+    at: (usize, usize),
     /// The first state that decides each property.
     witness: Vec<Option<u64>>,
 }
@@ -147,6 +151,27 @@ impl<S: Clone + Eq + Hash> Shard<S> {
             }
         };
         self.layer.push((number, state.clone()));
+        true
+    }
+
+    /// Adds what is new of the candidates that it has not looked at; whether
+    /// there was room for all.
+    fn fill(&mut self, came: &[&Grown<S>], room: &mut Room) -> bool {
+        let (first, start) = self.at;
+        for (number, piece) in came.iter().enumerate().skip(first) {
+            let Some(bucket) = piece.buckets.get(self.number as usize) else {
+                continue;
+            };
+            let start = if number == first { start } else { 0 };
+            let marked = bucket.marks.iter().zip(&bucket.states);
+            for (place, (mark, state)) in marked.enumerate().skip(start) {
+                if !self.add(*mark, state, room) {
+                    self.at = (number, place);
+                    return false;
+                }
+            }
+        }
+        self.at = (came.len(), 0);
         true
     }
 
@@ -215,7 +240,7 @@ impl Drop for Room<'_> {
 }
 
 /// Searches `model`, shortest runs first, until everything or `limits`.
-/// Properties of liveness are left out of the verdicts.
+/// Properties of liveness are left out of the verdicts, and named so.
 ///
 /// # Examples
 /// ```
@@ -233,7 +258,7 @@ impl Drop for Room<'_> {
 /// let report = search(&model, how, Limits::default());
 /// // Of 1,399 states that differ by the names of processes.
 /// assert_eq!(report.states, 272);
-/// assert!(report.proves());
+/// assert!(report.proves_safety());
 /// ```
 pub fn search<M>(model: &M, how: How, limits: Limits) -> Report<M>
 where
@@ -312,10 +337,9 @@ where
 
     fn run(self, watch: &mut dyn FnMut(Progress)) -> Report<M> {
         let properties = self.model.properties();
-        let properties: Vec<_> = properties
+        let (left_out, properties): (Vec<_>, Vec<_>) = properties
             .into_iter()
-            .filter(|property| property.kind != Kind::Eventually)
-            .collect();
+            .partition(|property| property.kind == Kind::Eventually);
         let mut shards: Vec<_> = (0..SHARDS as u64)
             .map(|number| {
                 let known = match self.how.fingerprints {
@@ -327,11 +351,15 @@ where
                     },
                 };
                 let witness = vec![None; properties.len()];
-                let layer = Vec::new();
-                Mutex::new(Shard { number, known, layer, witness })
+                let (layer, at) = (Vec::new(), (0, 0));
+                Mutex::new(Shard { number, known, layer, at, witness })
             })
             .collect();
-        let room = AtomicUsize::new(self.limits.states_max);
+        let states_max = match self.how.fingerprints {
+            true => self.limits.states_max,
+            false => self.limits.states_max.min(NUMBERS),
+        };
+        let room = AtomicUsize::new(states_max);
         // States whose steps are known.
         let done = AtomicUsize::new(0);
         let mut told = Duration::ZERO;
@@ -340,7 +368,7 @@ where
             if elapsed >= told + WATCH {
                 told = elapsed;
                 let left = room.load(Ordering::Relaxed);
-                let states = self.limits.states_max.saturating_sub(left);
+                let states = states_max.saturating_sub(left);
                 let done = done.load(Ordering::Relaxed);
                 let waiting = states.saturating_sub(done);
                 watch(Progress { states, waiting, elapsed });
@@ -375,22 +403,20 @@ where
             self.each(&own_shards, found, &mut tell, |number| {
                 let Some(shard) = shards.get(number) else { return };
                 let mut shard = shard.lock();
-                let mut room = Room::new(&room);
                 shard.layer.clear();
-                for piece in &came {
-                    let Some(bucket) = piece.buckets.get(number) else {
-                        return;
-                    };
-                    for (mark, state) in bucket.marks.iter().zip(&bucket.states)
-                    {
-                        if !shard.add(*mark, state, &mut room) {
-                            cut.store(true, Ordering::Relaxed);
-                            return;
-                        }
-                    }
-                }
+                shard.at = (0, 0);
+                shard.fill(&came, &mut Room::new(&room));
                 self.test(&mut shard, &properties);
             });
+            // Where one found no room, another may have left some.
+            for shard in &mut shards {
+                let shard = shard.get_mut();
+                if shard.at.0 < filled {
+                    let is_whole = shard.fill(&came, &mut Room::new(&room));
+                    cut.fetch_or(!is_whole, Ordering::Relaxed);
+                    self.test(shard, &properties);
+                }
+            }
             pieces.clear();
             own_pieces.iter_mut().for_each(Vec::clear);
             let mut new = 0;
@@ -485,6 +511,7 @@ where
                 (false, false) => Coverage::Exhaustive,
             },
             verdicts,
+            left_out: left_out.iter().map(|property| property.name).collect(),
         }
     }
 
