@@ -4,6 +4,7 @@
 #![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use core::ops::ControlFlow::Continue;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,12 +13,14 @@ use proptest::prelude::*;
 use qubes_fsm::check::validate::{
     LINE_BYTES_MAX, Source, TraceError, Validated, validate,
 };
+use qubes_fsm::fsm::Machine as _;
 use qubes_fsm::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
 use qubes_fsm::fsm::log::Logged;
 use qubes_fsm::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, NAMED, Protocol,
     SHIPPED,
 };
+use qubes_fsm::fsm::session::{Role, Session};
 use qubes_fsm::store::{Observer, Store};
 
 fn recorded(name: &str) -> String {
@@ -443,6 +446,95 @@ fn what_an_observer_hears_is_a_run() {
             assert!(judged.unwrap().refused.is_some());
         }
     }
+}
+
+/// Calls as a log has them.
+fn log(process: u32, session: u64, calls: &[(Effect, Event)]) -> String {
+    let line = |(effect, event): &(Effect, Event)| {
+        let (effect, event) = (*effect, *event);
+        format!("{}\n", Logged { process, session, effect, event })
+    };
+    calls.iter().map(line).collect()
+}
+
+/// A session with a lock file, in which every call does what it should.
+fn with_lock_file() -> Vec<(Effect, Event)> {
+    let mut session = Session::new(LOCK_FILE, Role::Writer { saves: 1 });
+    let file = FileId { device: 1, inode: 7 };
+    let mut calls = Vec::new();
+    while let Continue(effect) = session.effect() {
+        let fd = Fd(u8::try_from(calls.len()).unwrap());
+        let event = effect.answers(fd, file, Errno::IO)[0];
+        calls.push((effect, event));
+        session = session.step(event).unwrap();
+    }
+    calls
+}
+
+/// Every read is in a log: who has opened and closed the store, and no more,
+/// has nothing that it could save.
+#[test]
+fn nothing_is_saved_that_was_not_loaded() {
+    let calls = with_lock_file();
+    assert_eq!(judged(&log(7, 1, &calls), LOCK_FILE).refused, None);
+    let at = calls
+        .iter()
+        .position(|(effect, _)| matches!(effect, Effect::Read(_)))
+        .unwrap();
+    let mut unread = calls.clone();
+    let (read, _) = unread.remove(at);
+    let mut failed = calls.clone();
+    failed[at] = (read, Event::Failed(Errno::IO));
+    // Read well before, and not again or not well.
+    let opens_again = |event: Option<Event>| {
+        let mut twice = calls.clone();
+        let mut again = calls[at - 1..=at + 1].to_vec();
+        match event {
+            Some(event) => again[1].1 = event,
+            None => drop(again.remove(1)),
+        }
+        twice.splice(at + 2..at + 2, again);
+        twice
+    };
+    let failed_later = opens_again(Some(Event::Failed(Errno::IO)));
+    let sweep = format!("{} = {}", Effect::Sweep, Event::Swept);
+    for (calls, refused_at) in
+        [(unread, at + 2), (failed, at + 3), (failed_later, at + 6)]
+    {
+        let (line, call, allowed) = refused(&log(7, 1, &calls), LOCK_FILE);
+        assert_eq!((line, call), (refused_at, sweep.clone()));
+        assert_eq!(allowed, ["open('qubes.xml', O_RDONLY)", "close(3)"]);
+    }
+    for event in [None, Some(Event::Read)] {
+        let text = log(7, 1, &opens_again(event));
+        assert_eq!(judged(&text, LOCK_FILE).refused, None, "{event:?}");
+    }
+}
+
+/// Under strace a read is not seen: it may have been there.
+#[test]
+fn a_read_that_strace_does_not_show_may_have_been() {
+    let lock = "{l_type=F_WRLCK, l_whence=SEEK_SET, l_start=0, l_len=0}";
+    let calls = [
+        "openat(AT_FDCWD</d>, \"qubes.xml.lock\", O_RDWR|O_CREAT, 0600) = \
+         3</d/qubes.xml.lock>",
+        &format!("fcntl(3</d/qubes.xml.lock>, F_OFD_SETLKW, {lock}) = 0"),
+        "openat(AT_FDCWD</d>, \"qubes.xml\", O_RDONLY) = 4</d/qubes.xml>",
+        "close(4</d/qubes.xml>) = 0",
+        "openat(AT_FDCWD</d>, \"qubes.xml.a\", O_RDWR|O_CREAT|O_EXCL, 0600) \
+         = 4</d/qubes.xml.a>",
+        "fsync(4</d/qubes.xml.a>) = 0",
+        "close(4</d/qubes.xml.a>) = 0",
+        "rename(\"/d/qubes.xml.a\", \"/d/qubes.xml\") = 0",
+        "openat(AT_FDCWD</d>, \"/d\", O_RDONLY|O_DIRECTORY) = 4</d>",
+        "fsync(4</d>) = 0",
+        "close(4</d>) = 0",
+        "close(3</d/qubes.xml.lock>) = 0",
+    ];
+    let text = calls.map(|call| format!("7 {call}\n")).concat();
+    let judged = judged(&text, LOCK_FILE);
+    assert_eq!(judged.refused, None);
+    assert_eq!(judged.processes[0].finished, 1);
 }
 
 /// The command, where it is built too.

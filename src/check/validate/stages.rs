@@ -24,8 +24,9 @@ enum Stage {
     Acquiring(Acquire),
     /// It has the lock.
     Held(Fd, Access),
-    /// It has the lock of a lock file, and the store open beside it.
-    Beside(Fd, Fd, Access),
+    /// It has the lock of a lock file, and the store open beside it; whether
+    /// it has what the store holds.
+    Beside(Fd, Fd, Access, bool),
     /// It has the lock, and what the store holds.
     Loaded(Fd, Access),
     /// It saves.
@@ -211,7 +212,7 @@ impl Stage {
                 };
                 vec![load, Effect::Close(fd)]
             }
-            Self::Beside(_, fd, _) => {
+            Self::Beside(_, fd, ..) => {
                 vec![Effect::Read(fd), Effect::Close(fd)]
             }
             Self::Loaded(fd, access) => {
@@ -294,26 +295,35 @@ impl Stage {
                 | Effect::CompareContent(_),
                 Event::Changed | Event::Failed(_),
             ) => next.push(Self::Held(fd, access)),
+            (Self::Held(held, access), Effect::Open(..), Event::Opened(fd)) => {
+                next.push(Self::Beside(held, fd, access, false));
+            }
             (
-                Self::Held(held, access) | Self::Loaded(held, access),
+                Self::Loaded(held, access),
                 Effect::Open(..),
                 Event::Opened(fd),
-            ) => next.push(Self::Beside(held, fd, access)),
+            ) => next.push(Self::Beside(held, fd, access, true)),
             (
                 Self::Held(..) | Self::Loaded(..),
                 Effect::Open(..),
                 Event::Failed(_),
-            )
-            | (
-                Self::Beside(..),
+            ) => next.push(self),
+            (
+                Self::Beside(held, fd, access, _),
                 Effect::Read(_),
                 Event::Read | Event::Failed(_),
-            ) => next.push(self),
-            // Whether it was read whole does not matter: it may be reread.
-            (Self::Beside(held, _, access), Effect::Close(_), _) => {
-                next.push(Self::Held(held, access));
-                next.push(Self::Loaded(held, access));
+            ) => {
+                let has = event == Event::Read;
+                next.push(Self::Beside(held, fd, access, has));
             }
+            (
+                Self::Beside(held, _, access, has),
+                Effect::Close(_),
+                Event::Closed | Event::Failed(_),
+            ) => next.push(match has {
+                true => Self::Loaded(held, access),
+                false => Self::Held(held, access),
+            }),
             (Self::Loaded(fd, Access::Write), effect, event) => {
                 let save = Save::new(protocol, fd);
                 if next_call(save) == Some(effect) {
