@@ -251,6 +251,62 @@ fn what_is_not_there_is_refused_in_full() {
         ),
         ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
         (
+            "golden --crash",
+            2,
+            "--crash: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --faults=1",
+            2,
+            "--faults: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --readers 3",
+            2,
+            "--readers: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --saves 2",
+            2,
+            "--saves: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --engine loom",
+            2,
+            "--engine loom: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --preemptions 1",
+            2,
+            "--preemptions: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --replay kernel",
+            2,
+            "--replay: golden has no such bound; wanted model lock",
+        ),
+        (
+            "golden --protocol 2013",
+            2,
+            "--protocol: golden has no such bound; wanted model lock",
+        ),
+        (
+            "lock golden --readers 1",
+            2,
+            "--readers: golden has no such bound; wanted model lock",
+        ),
+        (
+            "lock --engine explore --preemptions 1",
+            2,
+            "--preemptions: --engine explore has no such bound; wanted \
+             --engine loom",
+        ),
+        (
+            "commit --writers 1 --compare-tla Cargo.toml",
+            2,
+            "--writers: commit has no such bound; wanted model lock",
+        ),
+        (
             "verify --protocol nope",
             2,
             "verify \"nope\": no such protocol; wanted one of shipped, \
@@ -276,8 +332,14 @@ fn what_is_not_there_is_refused_in_full() {
         (
             "golden --mutants",
             2,
-            "--mutants: none of these models has any; wanted lock, or a \
-             phase of backup or restore",
+            "--mutants: golden has none; wanted lock, or a phase of backup or \
+             restore",
+        ),
+        (
+            "members golden --mutants",
+            2,
+            "--mutants: golden has none; wanted lock, or a phase of backup or \
+             restore",
         ),
     ] {
         let (found, out, err) = check(arguments);
@@ -680,6 +742,19 @@ fn reductions_are_named() {
     assert_eq!(lost.unwrap()["steps"], 18);
     let (_, golden) = rows("golden --writers 4 --symmetry --threads 2");
     assert_eq!(states(&golden), 1_508);
+    // Who names both gets both.
+    let (code, both) = rows("lock golden --writers 2 --threads 2");
+    assert_eq!(code, 0);
+    let last = both.last().unwrap();
+    assert_eq!(
+        (&last["model"], &last["engine"]),
+        (&Value::from("golden"), &Value::from("explore x2"))
+    );
+    let (_, alone) = rows("golden --writers 2 --threads 2");
+    let (_, others) = rows("lock --writers 2 --threads 2");
+    assert_eq!((alone.len(), both.len()), (1, others.len() + 1));
+    let (code, plain) = rows("golden --writers 2 --engine explore");
+    assert_eq!((code, states(&plain)), (0, states(&alone)));
     for wrong in ["members --symmetry", "lock --symmetry --engine loom"] {
         assert_eq!(check(wrong).0, 2, "{wrong}");
     }

@@ -26,29 +26,17 @@ pub(super) fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         let rows = 0..mutants::all().len();
         let rows = rows.filter(|number| named(mutants::model(*number)));
         let tasks: Vec<_> = rows.map(Task::Mutant).collect();
-        if tasks.is_empty() {
-            return Err(Failure::usage(
-                "--mutants: none of these models has any; wanted lock, or a \
-                 phase of backup or restore",
-            ));
+        for model in &arguments.models {
+            if !tasks.iter().any(|task| task.model() == model) {
+                return Err(Failure::usage(&format!(
+                    "--mutants: {model} has none; wanted lock, or a phase of \
+                     backup or restore"
+                )));
+            }
         }
         return Ok(tasks);
     }
-    let of_store = [
-        ("--crash", arguments.crash.is_some()),
-        ("--faults", arguments.faults.is_some()),
-        ("--threads", arguments.threads.is_some()),
-        ("--symmetry", arguments.symmetry),
-        ("--partial-order", arguments.partial_order),
-        ("--fingerprints", arguments.fingerprints),
-        ("--writers", arguments.writers.is_some()),
-        ("--readers", arguments.readers.is_some()),
-        ("--saves", arguments.saves.is_some()),
-        ("--engine", arguments.engine.is_some()),
-        ("--preemptions", arguments.preemptions.is_some()),
-        ("--replay", arguments.replay.is_some()),
-    ];
-    let of_store = of_store.into_iter().find(|(_, given)| *given);
+    let of_store = of_store(arguments);
     if of_store.is_none() && arguments.protocol.is_none() {
         let tasks = plan::default_tasks().into_iter();
         let tasks = tasks.filter(|task| !is_phase(task) && named(task.model()));
@@ -72,10 +60,8 @@ pub(super) fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         if [LOCK, GOLDEN].contains(&model.as_str()) {
             continue;
         }
-        if let Some((flag, _)) = of_store {
-            return Err(Failure::usage(&format!(
-                "{flag}: {model} has no such bound; wanted model {LOCK}"
-            )));
+        if let Some(flag) = of_store {
+            return Err(no_such_bound(flag, model));
         }
         let worlds = phase_worlds(model, arguments.protocol.as_deref())?;
         tasks.extend(worlds.into_iter().map(Task::Phase));
@@ -91,10 +77,57 @@ pub(super) fn tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         let mut store = store_tasks(arguments)?;
         store.append(&mut tasks);
         tasks = store;
-    } else if named(GOLDEN) {
-        tasks.extend(golden_task(arguments)?);
+    }
+    // By name only: a bound alone is one of the store.
+    if arguments.models.iter().any(|model| model == GOLDEN) {
+        tasks.push(golden_task(arguments)?);
     }
     Ok(tasks)
+}
+
+/// The first bound that a phase does not have, if one is given.
+fn of_store(arguments: &CheckArguments) -> Option<&'static str> {
+    given([
+        ("--crash", arguments.crash.is_some()),
+        ("--faults", arguments.faults.is_some()),
+        ("--threads", arguments.threads.is_some()),
+        ("--symmetry", arguments.symmetry),
+        ("--partial-order", arguments.partial_order),
+        ("--fingerprints", arguments.fingerprints),
+        ("--writers", arguments.writers.is_some()),
+        ("--readers", arguments.readers.is_some()),
+        ("--saves", arguments.saves.is_some()),
+        ("--engine", arguments.engine.is_some()),
+        ("--preemptions", arguments.preemptions.is_some()),
+        ("--replay", arguments.replay.is_some()),
+    ])
+}
+
+/// The first that the golden model does not have.
+fn not_of_golden(arguments: &CheckArguments) -> Option<&'static str> {
+    given([
+        ("--protocol", arguments.protocol.is_some()),
+        ("--crash", arguments.crash.is_some()),
+        ("--faults", arguments.faults.is_some()),
+        ("--readers", arguments.readers.is_some()),
+        ("--saves", arguments.saves.is_some()),
+        ("--engine loom", arguments.engine == Some(Engine::Loom)),
+        ("--preemptions", arguments.preemptions.is_some()),
+        ("--replay", arguments.replay.is_some()),
+    ])
+}
+
+fn given<const N: usize>(
+    flags: [(&'static str, bool); N],
+) -> Option<&'static str> {
+    let mut flags = flags.into_iter();
+    flags.find(|(_, given)| *given).map(|(flag, _)| flag)
+}
+
+fn no_such_bound(flag: &str, model: &str) -> Failure {
+    Failure::usage(&format!(
+        "{flag}: {model} has no such bound; wanted model {LOCK}"
+    ))
 }
 
 /// The models there are, in the order of the default list.
@@ -159,6 +192,13 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
             ));
         }
         return trouble_tasks(arguments);
+    }
+    let explores = arguments.engine == Some(Engine::Explore);
+    if explores && arguments.preemptions.is_some() {
+        return Err(Failure::usage(
+            "--preemptions: --engine explore has no such bound; wanted \
+             --engine loom",
+        ));
     }
     for protocol in protocols {
         let model = store_model(arguments, protocol)?;
@@ -239,6 +279,9 @@ pub(super) fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
         if worlds.is_empty() {
             return Err(unspecified(model));
         }
+        if let Some(flag) = of_store(arguments) {
+            return Err(no_such_bound(flag, model));
+        }
         return Wanted::of_phases(model, worlds, arguments.bounds.as_deref());
     }
     let protocol = match &arguments.protocol {
@@ -274,7 +317,10 @@ fn store_model(
     .map_err(|error| Failure::usage(&error.to_string()))
 }
 
-fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
+fn golden_task(arguments: &CheckArguments) -> Result<Task, Failure> {
+    if let Some(flag) = not_of_golden(arguments) {
+        return Err(no_such_bound(flag, GOLDEN));
+    }
     let processes = arguments.writers.unwrap_or(4);
     if !(1..=PROCESSES_MAX).contains(&processes) {
         return Err(Failure::usage(&format!(
@@ -288,10 +334,10 @@ fn golden_task(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         )));
     }
     let golden = Golden { processes, recheck: true };
-    Ok(vec![match arguments.how() {
+    Ok(match arguments.how() {
         Some(how) => Task::WideGolden(golden, how),
         None => Task::Golden(golden),
-    }])
+    })
 }
 
 pub(super) fn protocol(name: &str) -> Result<Protocol, Failure> {
