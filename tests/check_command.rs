@@ -200,6 +200,45 @@ fn a_cut_search_is_no_proof() {
     assert!(words.contains(&"undecided") && words.contains(&"violated"));
 }
 
+/// A replay needs a run of a search: where that was cut there is a row which
+/// says so, for each property that a run was to show.
+#[test]
+fn a_replay_without_a_run_is_undecided() {
+    let kernel = |arguments: &str| {
+        let (code, rows) = rows(arguments);
+        assert_eq!(code, 3, "{arguments}");
+        let kernel = rows.into_iter().filter(|row| row["engine"] == "kernel");
+        kernel.collect::<Vec<_>>()
+    };
+    let limit = "--replay kernel --states-max";
+    let long = kernel(&format!("--protocol shipped --writers 5 {limit} 100"));
+    let short = kernel(&format!("--protocol 2013 {limit} 10"));
+    assert_eq!((long.len(), short.len()), (1, 3));
+    for row in long.iter().chain(&short) {
+        assert_eq!(row["coverage"], "cut", "{row}");
+        assert_eq!(row["verdict"], "undecided", "{row}");
+        assert_eq!(row["expected"], true, "{row}");
+        assert_eq!(row["bound"], Value::Null, "{row}");
+        let note = "no run to make again: a limit cut the search for one";
+        assert_eq!(row["note"], note, "{row}");
+    }
+    let properties: Vec<_> = short
+        .iter()
+        .map(|row| row["property"].as_str().unwrap().split(' ').next())
+        .collect();
+    assert_eq!(properties, ["S1", "S1", "S2"].map(Some));
+    // What is there is made again: the search for it came far enough.
+    let (code, some) = rows(&format!("--protocol 2013 {limit} 100"));
+    assert_eq!(code, 3);
+    let verdicts: Vec<_> = some
+        .iter()
+        .filter(|row| row["engine"] == "kernel")
+        .map(|row| row["verdict"].as_str().unwrap())
+        .collect();
+    assert!(verdicts.contains(&"violated"), "{verdicts:?}");
+    assert_eq!(verdicts.len(), 3);
+}
+
 #[test]
 fn loom_says_whether_it_has_seen_all() {
     let arguments = "--protocol shipped --engine loom --preemptions 1";

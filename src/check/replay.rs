@@ -19,6 +19,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Model;
+use super::explore::Limits;
 use super::lock::{Call, Sessions, World};
 use super::trace::waits;
 use crate::fsm::call::{Effect, Errno, Event};
@@ -239,14 +240,22 @@ pub fn serve(
 }
 
 /// The longest run of `model` from its beginning to an end; where runs can
-/// go in circles, no circle is walked twice.
-pub fn longest_run(model: &Sessions) -> Vec<Call> {
+/// go in circles, no circle is walked twice. `None`: a limit came first.
+pub fn longest_run(model: &Sessions, limits: Limits) -> Option<Vec<Call>> {
+    let started = Instant::now();
     let start = model.start();
     let mut best: HashMap<World, usize> = HashMap::new();
     // Depth first with a stack of its own: a state is finished once all its
     // successors are.
     let mut calls = vec![(start, false)];
+    let mut popped = 0_usize;
     while let Some((world, expanded)) = calls.pop() {
+        popped += 1;
+        let late =
+            popped.is_multiple_of(1024) && started.elapsed() >= limits.time_max;
+        if late || best.len() > limits.states_max {
+            return None;
+        }
         let steps = steps(model, &world);
         if expanded {
             let lengths =
@@ -270,7 +279,7 @@ pub fn longest_run(model: &Sessions) -> Vec<Call> {
         run.push(call);
         world = next;
     }
-    run
+    Some(run)
 }
 
 fn steps(model: &Sessions, world: &World) -> Vec<(Call, World)> {

@@ -15,20 +15,41 @@ use crate::check::report::{HOLDS, Row, UNDECIDED, VIOLATED};
 use crate::check::trace::lines;
 
 /// Every known violation's shortest run again on the kernel; for a model
-/// without any, its longest run.
+/// without any, its longest run. Where a limit cut the search for it, a row
+/// says so.
 pub(super) fn kernel_rows(model: &Sessions, means: &Means) -> Vec<Row> {
     let broken = violated(model);
     if broken.is_empty() {
-        return vec![kernel_row(model, &longest_run(model), None, means)];
+        return vec![match longest_run(model, means.limits) {
+            Some(calls) => kernel_row(model, &calls, None, means),
+            None => no_run(model, S1, Coverage::Cut),
+        }];
     }
     let report = explore(model, means.limits);
-    let runs = broken.iter().filter_map(|name| {
-        let trace = report.violation(name)?;
-        let calls = trace.prefix.iter().map(|(call, _)| *call);
-        Some((*name, calls.collect::<Vec<_>>()))
+    let rows = broken.iter().map(|name| match report.violation(name) {
+        Some(trace) => {
+            let calls = trace.prefix.iter().map(|(call, _)| *call);
+            let calls: Vec<_> = calls.collect();
+            kernel_row(model, &calls, Some(*name), means)
+        }
+        None => no_run(model, name, report.coverage),
     });
-    runs.map(|(name, calls)| kernel_row(model, &calls, Some(name), means))
-        .collect()
+    rows.collect()
+}
+
+/// The row of a run that was not found. After a search of everything that is
+/// not what is expected.
+fn no_run(model: &Sessions, property: &str, coverage: Coverage) -> Row {
+    let cut = coverage == Coverage::Cut;
+    let why = if cut { "a limit cut the search for one" } else { "none found" };
+    Row {
+        coverage: coverage.word().to_owned(),
+        property: property.to_owned(),
+        verdict: UNDECIDED.to_owned(),
+        expected: cut,
+        note: Some(format!("no run to make again: {why}")),
+        ..store_row(model, "kernel")
+    }
 }
 
 fn kernel_row(
