@@ -452,6 +452,30 @@ fn every_mutant_is_found_as_its_row_says() {
     assert_eq!((code, rows.len()), (0, 7));
 }
 
+/// A search that was cut says nothing of a mutant, neither good nor bad.
+#[test]
+fn a_cut_mutant_is_undecided() {
+    let arguments = "--mutants lock members --states-max 10";
+    let (code, rows) = rows(arguments);
+    assert_eq!(code, 3);
+    let (cut, all): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row["coverage"] == "cut");
+    assert!(cut.len() > 30 && all.is_empty(), "{all:?}");
+    for row in cut {
+        assert_eq!(row["verdict"], "undecided", "{row}");
+        assert_eq!(row["property"], "all", "{row}");
+        assert_eq!(row["steps"], Value::Null, "{row}");
+        assert_eq!(row["states"], 10, "{row}");
+        assert_eq!(row["expected"], true, "{row}");
+    }
+    let (code, junit, _) = check(&format!("{arguments} --format junit"));
+    assert_eq!(code, 3);
+    let count = |text: &str| junit.matches(text).count();
+    assert_eq!((count("<failure "), count("<skipped ")), (0, rows.len()));
+    let head = format!("failures=\"0\" skipped=\"{}\"", rows.len());
+    assert!(junit.contains(&head), "{junit}");
+}
+
 #[test]
 fn the_golden_model_is_counted() {
     let (code, rows) = rows("golden --writers 3");

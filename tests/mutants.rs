@@ -7,7 +7,7 @@
 use qubes_fsm::check::explore::Limits;
 use qubes_fsm::check::mutants::{Mutant, Subject, all};
 use qubes_fsm::check::phases::rows as phase_rows;
-use qubes_fsm::check::report::{HOLDS, VIOLATED};
+use qubes_fsm::check::report::{HOLDS, UNDECIDED, VIOLATED};
 use qubes_fsm::check::trouble::Flaw;
 
 fn run(mutant: &Mutant) -> qubes_fsm::check::report::Row {
@@ -88,8 +88,18 @@ fn a_row_that_is_wrong_is_said_to_be() {
             )
         );
     }
-    // A search that was cut has found nothing for sure.
-    let cut = row.run(Limits { states_max: 2_000, ..Limits::default() });
-    assert!(!cut.expected);
-    assert_eq!(cut.coverage, "cut");
+    // A search that was cut has found nothing for sure, also of a row that
+    // is wrong.
+    for found in [row.found, &[]] {
+        let cut = Mutant { found, ..*row };
+        let cut = cut.run(Limits { states_max: 2_000, ..Limits::default() });
+        assert!(cut.expected);
+        assert_eq!((cut.coverage.as_str(), cut.steps), ("cut", None));
+        assert_eq!(
+            (cut.verdict.as_str(), cut.property.as_str()),
+            (UNDECIDED, "all")
+        );
+        let note = "no fsync of the new file: cut by a limit";
+        assert_eq!(cut.note.as_deref(), Some(note));
+    }
 }
