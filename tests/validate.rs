@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use qubes_fsm::check::validate::{
-    LINE_BYTES_MAX, Source, TraceError, Validated, validate,
+    LINE_BYTES_MAX, PROCESSES_MAX, Source, TraceError, Validated, validate,
 };
 use qubes_fsm::fsm::Machine as _;
 use qubes_fsm::fsm::call::{Access, Effect, Errno, Event, Fd, FileId, Name};
@@ -535,6 +535,47 @@ fn a_read_that_strace_does_not_show_may_have_been() {
     let judged = judged(&text, LOCK_FILE);
     assert_eq!(judged.refused, None);
     assert_eq!(judged.processes[0].finished, 1);
+}
+
+/// What has ended takes no room; so many may be under way.
+#[test]
+fn any_number_of_sessions_may_come_one_after_the_other() {
+    let opens = Effect::Open(Name::Store, Access::Read);
+    let opens = (opens, Event::Opened(Fd(0)));
+    let closes = (Effect::Close(Fd(0)), Event::Closed);
+    let many = PROCESSES_MAX as u64 * 2;
+    let both = [opens, closes];
+    let of_one: String = (0..many).map(|n| log(7, n, &both)).collect();
+    let of_many: String = (0..many).map(|n| log(n as u32, 1, &both)).collect();
+    for text in [of_one, of_many] {
+        let judged = judged(&text, SHIPPED);
+        assert_eq!(judged.refused, None);
+        assert_eq!(judged.processes.len() as u64, many);
+        for of in judged.processes {
+            assert_eq!((of.calls, of.finished, of.unfinished), (2, 1, false));
+        }
+    }
+    // The first two are the same one, which has begun again.
+    let order = [(9, 5), (7, 1), (9, 5), (8, 2)];
+    let text = order.map(|(process, n)| log(process, n, &both)).concat();
+    let sessions: Vec<_> = judged(&text, SHIPPED)
+        .processes
+        .into_iter()
+        .map(|of| (of.process, of.session, of.calls, of.finished))
+        .collect();
+    let once = |process, n| (process, Some(n), 2, 1);
+    assert_eq!(sessions, [(9, Some(5), 4, 2), once(7, 1), once(8, 2)]);
+    // At a time.
+    let room = PROCESSES_MAX as u64;
+    let mut text: String = (0..room).map(|n| log(7, n, &[opens])).collect();
+    assert_eq!(judged(&text, SHIPPED).processes.len(), PROCESSES_MAX);
+    let one_more = text.clone() + &log(8, 1, &[opens]);
+    let error = validate(one_more.as_bytes(), SHIPPED, None).unwrap_err();
+    let processes_max = PROCESSES_MAX;
+    assert_eq!(error, TraceError::Processes { processes_max });
+    text.push_str(&log(7, 0, &[closes]));
+    text.push_str(&log(8, 1, &[opens]));
+    assert_eq!(judged(&text, SHIPPED).processes.len(), PROCESSES_MAX + 1);
 }
 
 /// The command, where it is built too.

@@ -26,7 +26,8 @@ pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Lines of a trace.
 pub const LINES_MAX: usize = 4_000_000;
-/// Processes, and sessions of a log, that are under way at a time.
+/// Processes, and sessions of a log, that are under way at a time: those that
+/// have not given everything back.
 pub const PROCESSES_MAX: usize = 4096;
 /// Characters of a line that an error shows.
 const SHOWN_MAX: usize = 160;
@@ -219,7 +220,9 @@ fn of_log(
     untrusted_text: &[u8],
     protocol: Protocol,
 ) -> Result<Validated, TraceError> {
+    // Those under way; of those that have ended only what is reported.
     let mut places: BTreeMap<(u32, u64), (usize, Place)> = BTreeMap::new();
+    let mut ended: BTreeMap<(u32, u64), (usize, Sessions)> = BTreeMap::new();
     let mut refused = None;
     let lines = untrusted_text.split(|byte| *byte == b'\n').enumerate();
     for (number, untrusted_line) in lines {
@@ -245,29 +248,40 @@ fn of_log(
             continue;
         }
         let (process, session) = (logged.process, logged.session);
-        let order = places.len();
-        let (_, place) =
-            places.entry((process, session)).or_insert_with(|| {
-                let stages = Stages::of_log(protocol);
-                (order, Place::new(stages, process, Some(session)))
-            });
+        let key = (process, session);
+        let count = places.len() + ended.len();
+        let (order, mut place) = places.remove(&key).unwrap_or_else(|| {
+            let stages = Stages::of_log(protocol);
+            let place = Place::new(stages, process, Some(session));
+            match ended.remove(&key) {
+                Some((order, sessions)) => (order, Place { sessions, ..place }),
+                None => (count, place),
+            }
+        });
         let meanings = vec![(logged.effect, logged.event)];
         let seen = Seen { meanings, stays: Stays::Never };
         if let Err(allowed) = place.advance(&seen) {
             let call = format!("{} = {}", logged.effect, logged.event);
             refused = Some(Refused::new(line, process, call, &allowed));
         }
-        if order > PROCESSES_MAX {
+        if place.sessions.unfinished {
+            places.insert(key, (order, place));
+        } else {
+            ended.insert(key, (order, place.sessions));
+        }
+        if places.len() > PROCESSES_MAX {
             return Err(TraceError::Processes { processes_max: PROCESSES_MAX });
         }
     }
-    let mut places: Vec<_> = places.into_values().collect();
-    places.sort_by_key(|(order, _)| *order);
+    let places = places.into_values();
+    let places = places.map(|(order, place)| (order, place.sessions));
+    let mut processes: Vec<_> = places.chain(ended.into_values()).collect();
+    processes.sort_by_key(|(order, _)| *order);
     Ok(Validated {
         source: Source::Log,
         protocol: protocol.name,
         store: None,
-        processes: places.into_iter().map(|(_, p)| p.sessions).collect(),
+        processes: processes.into_iter().map(|(_, of)| of).collect(),
         refused,
         notes: Vec::new(),
     })
