@@ -239,6 +239,19 @@ fn a_replay_without_a_run_is_undecided() {
     assert_eq!(verdicts.len(), 3);
 }
 
+/// As many saves as were asked for.
+#[test]
+fn loom_saves_as_often_as_it_is_asked_to() {
+    let (code, rows) =
+        rows("--protocol shipped --writers 1 --saves 2 --engine loom");
+    assert_eq!((code, rows.len()), (0, 1));
+    assert_eq!(rows[0]["bounds"], "1w x2");
+    assert_eq!(
+        (&rows[0]["saves"], &rows[0]["verdict"]),
+        (&Value::from(2), &Value::from("holds"))
+    );
+}
+
 #[test]
 fn loom_says_whether_it_has_seen_all() {
     let arguments = "--protocol shipped --engine loom --preemptions 1";

@@ -22,11 +22,11 @@ pub(super) fn loom_row(
     means: &Means,
 ) -> Row {
     let bound = preemptions.map_or("none".to_owned(), |n| n.to_string());
-    let (writers, readers) = (model.writers, model.readers);
     let arguments = [
         model.protocol.name.to_owned(),
-        writers.to_string(),
-        readers.to_string(),
+        model.writers.to_string(),
+        model.readers.to_string(),
+        model.saves.to_string(),
         bound,
     ];
     let wanted = |property: Option<&str>| {
@@ -38,7 +38,7 @@ pub(super) fn loom_row(
 /// Runs the process of [`LOOM`]; `wanted` says whether a violated property,
 /// or none, is what is expected.
 fn in_process(
-    arguments: [String; 4],
+    arguments: [String; 5],
     base: Row,
     wanted: impl Fn(Option<&str>) -> bool,
     means: &Means,
@@ -157,6 +157,7 @@ pub(super) fn scheduled(number: usize, means: &Means) -> Vec<Row> {
     let arguments = [
         schedule.model.to_owned(),
         number.to_string(),
+        "0".to_owned(),
         "0".to_owned(),
         "none".to_owned(),
     ];

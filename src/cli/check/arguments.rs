@@ -170,6 +170,7 @@ pub(in crate::cli) struct LoomArguments {
     /// Of the model `cancel`: which schedules.
     pub(super) writers: usize,
     pub(super) readers: usize,
+    pub(super) saves: u8,
     /// A number, or `none`.
     pub(super) preemptions: String,
     pub(super) seconds: u64,

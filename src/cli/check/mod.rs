@@ -260,7 +260,7 @@ pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
             protocol(&arguments.protocol)?,
             arguments.writers,
             arguments.readers,
-            1,
+            arguments.saves,
         )
         .map_err(|error| Failure::usage(&error.to_string()))?;
         let preemptions = arguments.preemptions.parse().ok();
