@@ -252,6 +252,25 @@ fn loom_saves_as_often_as_it_is_asked_to() {
     );
 }
 
+/// Less than a second is less than a second for loom, too.
+#[test]
+fn loom_is_cut_by_a_short_limit() {
+    let arguments =
+        "--protocol shipped --engine loom --preemptions 1 --time-max 1ns";
+    let (code, rows) = rows(arguments);
+    assert_eq!((code, rows.len()), (3, 1));
+    assert_eq!(rows[0]["coverage"], "cut");
+    assert_eq!(rows[0]["verdict"], "undecided");
+    let (code, rows) = self::rows("cancel --protocol shipped --time-max 1ns");
+    assert_eq!(code, 3);
+    let loom: Vec<_> =
+        rows.iter().filter(|row| row["engine"] == "loom").collect();
+    assert_eq!(loom.len(), 2);
+    for row in loom {
+        assert_eq!(row["coverage"], "cut", "{row}");
+    }
+}
+
 #[test]
 fn loom_says_whether_it_has_seen_all() {
     let arguments = "--protocol shipped --engine loom --preemptions 1";

@@ -11,11 +11,14 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use qubes_fsm::check::phases::cancel::{Mutant, Outcome};
+use qubes_fsm::check::phases::rows::{Schedule, schedules};
 use qubes_fsm::check::phases::schedules::{Life, PAIRS, Scheduled, Schedules};
+use qubes_fsm::check::plan::schedule_row;
+
+static ONE_AT_A_TIME: StdMutex<()> = StdMutex::new(());
 
 /// Executions, which ends they reached, and the property that is violated.
 fn run(model: Schedules) -> (u64, Vec<Outcome>, Option<String>) {
-    static ONE_AT_A_TIME: StdMutex<()> = StdMutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let found = model.run(Duration::from_secs(3600));
     let Scheduled { executions, outcomes, violated, .. } = found;
@@ -85,5 +88,31 @@ fn a_model_without_its_own_ends_is_blind() {
         let (_, outcomes, violated) = run(model(mutant, hang));
         assert_eq!(violated, None, "{mutant:?}");
         assert_eq!(outcomes, [Outcome::Canceled], "{mutant:?}");
+    }
+}
+
+/// Several models are one row, and that says what is true of all of them,
+/// wherever the one stands of which least was seen.
+#[test]
+fn a_row_of_several_models_says_the_weakest() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (lives, ends) = PAIRS[0];
+    let within = |preemptions| {
+        let base = model(Mutant::Right, lives);
+        (Schedules { preemptions, ..base }, ends)
+    };
+    let (all, one, two) = (within(None), within(Some(1)), within(Some(2)));
+    let hour = Duration::from_secs(3600);
+    for (models, coverage, bound) in [
+        (vec![all, all], "exhaustive", None),
+        (vec![all, one], "bounded", Some("1 preemptions")),
+        (vec![one, all], "bounded", Some("1 preemptions")),
+        (vec![two, one, all], "bounded", Some("1 preemptions")),
+        (vec![one, two], "bounded", Some("1 preemptions")),
+    ] {
+        let first = schedules().swap_remove(0);
+        let row = schedule_row(&Schedule { models, ..first }, hour);
+        assert_eq!((&*row.coverage, &*row.verdict), (coverage, "holds"));
+        assert_eq!(row.bound.as_deref(), bound);
     }
 }

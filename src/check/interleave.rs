@@ -59,6 +59,8 @@ pub struct Violation {
 
 /// More threads than loom has room for.
 pub const PROCESSES_MAX: usize = 4;
+/// Schedules between two looks at the time; by default loom has 20,000.
+const LOOKED_AT: usize = 256;
 /// Choices of the scheduler in one schedule; a session has about 20 calls.
 const BRANCHES_MAX: usize = 100_000;
 
@@ -84,6 +86,7 @@ pub fn interleave(model: Sessions, bounds: Bounds) -> Interleaved {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bounds.preemptions;
     builder.max_duration = Some(bounds.time_max);
+    builder.checkpoint_interval = LOOKED_AT;
     builder.max_permutations = None;
     builder.max_branches = BRANCHES_MAX;
     builder.log = false;

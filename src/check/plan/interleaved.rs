@@ -44,10 +44,12 @@ fn in_process(
     means: &Means,
 ) -> Row {
     let mut command = Command::new(&means.program);
+    // Centuries are not told apart.
+    let time_max = u64::try_from(means.limits.time_max.as_nanos());
     command
         .arg(LOOM)
         .args(arguments)
-        .arg(means.limits.time_max.as_secs().max(1).to_string())
+        .arg(time_max.unwrap_or(u64::MAX).to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -169,35 +171,53 @@ pub(super) fn scheduled(number: usize, means: &Means) -> Vec<Row> {
 /// `None`: there are none.
 pub fn schedules_process(number: usize, time_max: Duration) -> Option<Row> {
     let schedule = phase_rows::schedules().into_iter().nth(number)?;
+    Some(schedule_row(&schedule, time_max))
+}
+
+/// Runs these models one after the other, until one is violated or cut. The
+/// coverage is that of the one of which least was seen.
+pub fn schedule_row(schedule: &Schedule, time_max: Duration) -> Row {
     let mut row = Row {
         executions: Some(0),
         coverage: Coverage::Exhaustive.word().to_owned(),
         property: "all".to_owned(),
         verdict: HOLDS.to_owned(),
-        ..gate_row(&schedule)
+        ..gate_row(schedule)
     };
-    for (model, ends) in schedule.models {
+    let mut coverage = Coverage::Exhaustive;
+    let mut least: Option<usize> = None;
+    for (model, ends) in &schedule.models {
         let found = model.run(time_max);
         row.executions = row.executions.map(|n| n + found.executions);
         row.seconds += found.elapsed.as_secs_f64();
-        row.coverage = found.coverage.word().to_owned();
-        row.bound = model.preemptions.map(|n| format!("{n} preemptions"));
+        coverage = weaker(coverage, found.coverage);
+        least = least.into_iter().chain(model.preemptions).min();
+        row.coverage = coverage.word().to_owned();
+        row.bound = least.map(|n| format!("{n} preemptions"));
         if let Some(property) = found.violated {
             row.verdict = VIOLATED.to_owned();
             row.bound = Some("until found".to_owned());
             row.property = property;
-            return Some(row);
+            return row;
         }
         if found.coverage == Coverage::Cut {
             row.verdict = UNDECIDED.to_owned();
-            return Some(row);
+            return row;
         }
         // A model that does not come to its ends shows nothing.
         if found.outcomes != *ends {
             row.verdict = VIOLATED.to_owned();
             row.property = "every end is reached".to_owned();
-            return Some(row);
+            return row;
         }
     }
-    Some(row)
+    row
+}
+
+fn weaker(one: Coverage, other: Coverage) -> Coverage {
+    match (one, other) {
+        (Coverage::Cut, _) | (_, Coverage::Cut) => Coverage::Cut,
+        (Coverage::Bounded, _) | (_, Coverage::Bounded) => Coverage::Bounded,
+        (Coverage::Exhaustive, Coverage::Exhaustive) => Coverage::Exhaustive,
+    }
 }

@@ -28,7 +28,7 @@ use crate::fsm::protocol::{
 };
 use crate::sim::disk::SAVES;
 
-pub use interleaved::{loom_process, schedules_process};
+pub use interleaved::{loom_process, schedule_row, schedules_process};
 use interleaved::{loom_row, scheduled};
 use replayed::kernel_rows;
 

@@ -173,7 +173,7 @@ pub(in crate::cli) struct LoomArguments {
     pub(super) saves: u8,
     /// A number, or `none`.
     pub(super) preemptions: String,
-    pub(super) seconds: u64,
+    pub(super) nanoseconds: u64,
 }
 
 #[derive(Args, Debug)]

@@ -251,7 +251,7 @@ pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
         let _ = stdin().lock().read_to_end(&mut Vec::new());
         std::process::exit(1);
     });
-    let time_max = Duration::from_secs(arguments.seconds);
+    let time_max = Duration::from_nanos(arguments.nanoseconds);
     let row = if arguments.protocol == phase_rows::CANCEL {
         plan::schedules_process(arguments.writers, time_max)
             .ok_or_else(|| Failure::usage("this command is started by check"))?
