@@ -10,7 +10,7 @@
 
 use qubes_fsm::check::explore::{Limits, Report, Verdict, explore};
 use qubes_fsm::check::lock::S7;
-use qubes_fsm::check::plan::violated;
+use qubes_fsm::check::plan::{troubles, troubles_of, violated};
 use qubes_fsm::check::trouble::{Flaw, S4, S5_SWEPT, S6, Troubled, words};
 use qubes_fsm::check::{Coverage, Kind, Model as _};
 use qubes_fsm::fsm::protocol::{
@@ -356,4 +356,29 @@ fn runs_are_told_in_words() {
         ERRNOS.map(|e| e.to_string()),
         ["ENOSPC", "EIO", "EINTR", "EDQUOT", "EACCES"]
     );
+}
+
+/// How often by default, as the specification says it.
+#[test]
+fn so_many_crashes_and_faults_happen_in_a_run() {
+    //= spec/lock.md#crashes-and-faults
+    let sizes = |crash: bool, faults: bool| {
+        let mut all = troubles(crash, faults);
+        all.extend(troubles_of((4, 0, 1), crash, faults));
+        all.into_iter().map(|((writers, readers, saves), crashes, faults)| {
+            ((writers + readers, saves), (crashes, faults))
+        })
+    };
+    for ((processes, saves), many) in sizes(true, false) {
+        let twice = processes <= 3 && saves == 1;
+        assert_eq!(many, (1 + u8::from(twice), 0), "{processes} x{saves}");
+    }
+    for ((processes, saves), many) in sizes(false, true) {
+        assert_eq!(many, (0, 1 + u8::from(processes <= 3)), "x{saves}");
+    }
+    for ((processes, saves), many) in sizes(true, true) {
+        let twice = processes <= 2 && saves == 1;
+        let wanted: &[_] = if twice { &[(1, 2), (2, 1)] } else { &[(1, 1)] };
+        assert!(wanted.contains(&many), "{processes} x{saves}: {many:?}");
+    }
 }
