@@ -175,11 +175,6 @@ impl Decoder {
         self.fed
     }
 
-    /// Whether nothing was fed.
-    pub fn is_idle(self) -> bool {
-        self.fed.is_none()
-    }
-
     /// Takes the next chunk in; `false`: it fails. Without a checksum only a
     /// stream that begins with no begin, or goes on after its end, is seen.
     pub fn feed(&mut self, archive: Archive, content: Content) -> bool {
