@@ -11,7 +11,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
-use qubes_fsm::format::hmac::{Digest, Guess, Mac, MacText, guess};
+use qubes_fsm::format::hmac::{
+    Digest, Guess, Mac, MacText, MacTextError, guess,
+};
 
 const KEY: &[u8] = b"correct horse";
 const DATA: &[u8] = b"correct data";
@@ -211,6 +213,22 @@ fn the_oldest_text_is_written() {
     assert_eq!(written.len(), 138);
     assert_eq!(written, format!("(stdin)= {}\n", VECTORS[0].1).as_bytes());
     assert_eq!(MacText::parse(&written).unwrap(), text(VECTORS[0].1));
+}
+
+/// A backup of format 4 is not a damaged one.
+#[test]
+fn what_scrypt_encrypts_is_named() {
+    let text = [&b"scrypt\0\x0a\0\0\0\x08"[..], &[b'='; 86], b"\n\n"].concat();
+    let error = MacText::parse(&text).unwrap_err();
+    assert_eq!(error, MacTextError::Scrypt);
+    assert_eq!(
+        error.to_string(),
+        "hmac text: encrypted by scrypt, as in format 4; wanted format 3"
+    );
+    assert!(matches!(
+        MacText::parse(b"scrypt= 00").unwrap_err(),
+        MacTextError::Label { .. }
+    ));
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn read_code(error: &ReadError) -> u8 {
         ReadError::Passphrase { .. } => PASSPHRASE,
         ReadError::MacText { cause, .. } => match cause {
             MacTextError::TooLarge { .. } => LIMIT,
+            MacTextError::Scrypt => UNSUPPORTED,
             MacTextError::Lines { .. }
             | MacTextError::Equals { .. }
             | MacTextError::Label { .. }

@@ -90,6 +90,9 @@ pub struct Mac(Box<dyn Running>);
 /// the first chunk where there is none.
 pub struct Guess(Vec<(Digest, Mac)>);
 
+/// How what scrypt has encrypted begins: its name, and version 0.
+const SCRYPT: &[u8] = b"scrypt\0";
+
 /// Why the text of an `.hmac` file was refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -102,6 +105,12 @@ pub enum MacTextError {
         /// [`MAC_TEXT_BYTES_MAX`].
         limit: usize,
     },
+    /// What `scrypt enc` writes, which stands here in backups of format 4.
+    ///
+    /// Source: scrypt's FORMAT, bytes 0 to 6 of encrypted data; core-admin
+    /// `backup.py`, `_prepare_backup_header` since release 4.0.
+    #[error("hmac text: encrypted by scrypt, as in format 4; wanted format 3")]
+    Scrypt,
     /// Something behind the first line.
     #[error("hmac text: {found} lines; wanted one")]
     Lines {
@@ -250,6 +259,9 @@ impl MacText {
         let (found, limit) = (untrusted_text.len(), MAC_TEXT_BYTES_MAX);
         if found > limit {
             return Err(MacTextError::TooLarge { found, limit });
+        }
+        if untrusted_text.starts_with(SCRYPT) {
+            return Err(MacTextError::Scrypt);
         }
         let line =
             untrusted_text.strip_suffix(b"\n").map_or(untrusted_text, |line| {
