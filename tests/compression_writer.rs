@@ -4,6 +4,7 @@
 #![cfg(feature = "backup")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use std::cell::Cell;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -389,6 +390,34 @@ fn memory_of_blocks_is_used_again() {
     found.extend(last.bytes());
     assert!(found == data);
     assert_eq!((last.bytes().len(), last.before().len()), (5, 32_768));
+}
+
+/// Whoever does not want a block of xz any more need not wait for its end.
+#[test]
+fn a_block_that_nobody_wants_is_given_up() {
+    let data = vec![b'x'; 2 << 20];
+    for name in ["bzip2", "xz"] {
+        let mut compressor = BlockCompressor::new(level(name)).unwrap();
+        let mut whole = Vec::new();
+        compressor.compress(&data, &[], &mut whole).unwrap();
+        for wanted in [0, 1, 3] {
+            let asked = Cell::new(0);
+            let is_wanted = || asked.replace(asked.get() + 1) < wanted;
+            let mut part = Vec::new();
+            let error = compressor
+                .compress_while(&data, &[], &mut part, &is_wanted)
+                .unwrap_err();
+            assert!(error.to_string().contains("nobody waits"), "{error}");
+            assert_eq!(asked.get(), wanted + 1);
+            assert!(part.len() < whole.len(), "{name}");
+        }
+        let asked = Cell::new(0);
+        let is_wanted = || asked.replace(asked.get() + 1) < 100;
+        let mut same = Vec::new();
+        compressor.compress_while(&data, &[], &mut same, &is_wanted).unwrap();
+        assert_eq!(same, whole, "{name}");
+        assert!(asked.get() >= 8, "{name}: asked {} times", asked.get());
+    }
 }
 
 #[test]

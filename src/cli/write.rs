@@ -111,11 +111,18 @@ pub(super) fn backup(
     let (names, exclude) = (arguments.names.clone(), arguments.exclude.clone());
     let hide_names = arguments.encrypt;
     // A directory on the network may not answer.
-    let (contents, store) = canceled
+    let (mut contents, store) = canceled
         .wait(move || source.read(&names, &exclude, hide_names))
         .ok_or_else(|| canceled.failure(&subject))??;
-    let output = Output::new(&canceled)
-        .map_err(|error| Failure::io("stdout", &error))?;
+    if !arguments.no_manifest {
+        contents.leave_out_unlisted();
+    }
+    let is_piped = arguments.to.as_os_str() == "-";
+    let output = match is_piped && !arguments.dry_run {
+        true => Output::for_data(&canceled),
+        false => Output::new(&canceled),
+    };
+    let output = output.map_err(|error| Failure::io("stdout", &error))?;
     if arguments.dry_run {
         let text = plan(&contents, arguments.json);
         output.print(text.as_bytes())?;
@@ -354,7 +361,8 @@ fn code(error: &WriteError) -> u8 {
         WriteError::ChunkSize { .. } => USAGE,
         WriteError::Member(_)
         | WriteError::Name(_)
-        | WriteError::TooManyFiles { .. } => LIMIT,
+        | WriteError::TooManyFiles { .. }
+        | WriteError::Unlisted { .. } => LIMIT,
         WriteError::Exists { .. }
         | WriteError::Compression(_)
         | WriteError::Header(_)

@@ -488,16 +488,21 @@ impl Manifest {
             .ok_or_else(|| wanted(MEMBER))?;
         let size = decimal(size)
             .ok_or_else(|| wanted("a size of 1 to 19 digits, none in front"))?;
-        let is_name = !name.is_empty()
-            && name.len() <= OUTER_NAME_BYTES_MAX
-            && !name.iter().any(u8::is_ascii_control);
-        if !is_name {
+        if !is_listable(name) {
             return Err(wanted(
                 "a name of 1 to 255 bytes without control characters",
             ));
         }
         Ok(Entry { mac, size, name: name.to_vec() })
     }
+}
+
+/// Whether a line can have this name: 1 to 255 bytes, none a control character.
+#[must_use]
+pub fn is_listable(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= OUTER_NAME_BYTES_MAX
+        && !name.iter().any(u8::is_ascii_control)
 }
 
 impl Entry {

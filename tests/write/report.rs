@@ -6,11 +6,12 @@
 use std::fs;
 use std::process::Command;
 
+use qubes_fsm::backup::write::to_stream;
 use serde_json::Value;
 
 use crate::archive::PASSPHRASE;
 use crate::running::{Done, Running, await_it};
-use crate::scene::Scene;
+use crate::scene::{FORM, Scene, options};
 use crate::trees::{Layout, noise, write};
 
 const TERMINAL: &str =
@@ -70,6 +71,60 @@ fn omissions_are_named_and_end_with_3() {
     let summary = lines.last().unwrap();
     assert_eq!(summary["omissions"].as_array().unwrap().len(), 1);
     assert_eq!(done.code, 3);
+}
+
+/// Before anything is read, and not at the end of hours.
+#[test]
+fn a_name_that_no_manifest_can_list_is_left_out() {
+    let scene = Scene::with(Layout::Small, |from| {
+        write(&from.join("vm5/zn\nm"), b"notes");
+    });
+    let omission = "omission: vm5/zn\\u{a}m: left out: a control character ";
+    for more in [&["--dry-run"][..], &[]] {
+        let done = scene.run(&[&["--to", "ARCHIVE"][..], more].concat());
+        assert!(done.out.contains(omission), "{done:?}");
+        assert_eq!((done.code, done.err.as_str()), (3, ""));
+    }
+    fs::remove_file(scene.path("out/archive")).unwrap();
+    let done = scene.run(&["--to", "ARCHIVE", "--no-manifest"]);
+    assert_eq!((done.code, done.err.as_str()), (0, ""));
+    // The library says it as early, and writes nothing.
+    let mut archive = Vec::new();
+    let error = to_stream(&scene.contents(), &mut archive, options(FORM));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "vm5/zn\\u{a}m: a control character in the name, which no manifest can \
+         list; wanted another name, or no manifest"
+    );
+    assert!(archive.is_empty());
+}
+
+/// Bytes that nobody can ever read are no backup.
+#[test]
+fn a_closed_stdout_takes_no_data() {
+    let scene = Scene::small();
+    assert_eq!(scene.run(&["--to", "ARCHIVE"]).code, 0);
+    let closed = |ours: &Command, redirection: &str| {
+        let script = format!("exec \"$@\" {redirection}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh"]);
+        command.arg(ours.get_program()).args(ours.get_args());
+        Running::start(&mut command).finish()
+    };
+    let key = ["--passphrase-file", "PASSPHRASE"];
+    let cat = ["cat", "ARCHIVE", "vm5/private.img"];
+    let cat = scene.bare(&[&cat[..], &key].concat());
+    for command in [scene.backup(&["--to", "-"]), cat] {
+        let done = closed(&command, ">&-");
+        let said = "qubes-fsm: ERROR: stdout: closed; wanted one that takes \
+                    bytes\n";
+        assert_eq!((done.code, done.err.as_str()), (1, said));
+        assert_eq!(closed(&command, ">/dev/null").code, 0);
+    }
+    // What is only told need not be heard.
+    let verify = ["verify", "ARCHIVE"];
+    let verify = scene.bare(&[&verify[..], &key].concat());
+    assert_eq!(closed(&verify, ">&-").code, 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::io;
 use super::source::SourceError;
 use crate::format::chunk::ChunkNameError;
 use crate::format::compression;
+use crate::format::escape::Escaped;
 use crate::format::header::HeaderError;
 use crate::format::manifest::ManifestError;
 use crate::format::tar;
@@ -72,6 +73,15 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
+    /// A file whose members no manifest can list.
+    #[error(
+        "{}: a control character in the name, which no manifest can list; \
+         wanted another name, or no manifest", Escaped(.name)
+    )]
+    Unlisted {
+        /// Its name in the archive.
+        name: Vec<u8>,
+    },
     /// The system's random source.
     #[error("random bits: {0}")]
     Random(io::Error),
@@ -107,6 +117,7 @@ impl WriteError {
             Self::Source(_)
             | Self::Target { .. }
             | Self::Exists { .. }
+            | Self::Unlisted { .. }
             | Self::Member(_)
             | Self::Name(_)
             | Self::Compression(_)

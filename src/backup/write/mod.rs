@@ -21,7 +21,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub use error::WriteError;
 pub use kernel::Faults;
 use kernel::{Place, random};
 use report::{Report, WrittenFile};
-use source::{Contents, Facts};
-use stream::{Inner, Making, Piece};
+use source::{Contents, Facts, SourceFile};
+use stream::{Inner, Making, Piece, Stream};
 
 use super::read::CHUNK_BYTES_MAX;
 use crate::format::chunk::{Chunk, HEADER_NAME, MAC_SUFFIX};
@@ -45,7 +45,9 @@ use crate::format::escape::Escaped;
 use crate::format::header::Header;
 use crate::format::hmac::{Digest, MacValue};
 use crate::format::limits::FILES_MAX;
-use crate::format::manifest::{BackupId, Entry, MANIFEST_NAME, Manifest};
+use crate::format::manifest::{
+    BackupId, Entry, MANIFEST_NAME, Manifest, is_listable,
+};
 use crate::format::tar::{Mtime, NewEntry, NewKind, encode, end, padding};
 use crate::fsm::backup::{
     At, Backup, Effect, End, Event, Failure, Over, Plan, Target, Variant,
@@ -182,6 +184,12 @@ fn run<'t>(
         let (least, most) = (1, CHUNK_BYTES_MAX);
         return Err(WriteError::ChunkSize { found, least, most });
     }
+    let unlisted = |file: &&SourceFile| !is_listable(&file.name);
+    if options.manifest
+        && let Some(file) = contents.files.iter().find(unlisted)
+    {
+        return Err(WriteError::Unlisted { name: file.name.clone() });
+    }
     let files = contents.files.len() + usize::from(options.manifest);
     let limit = FILES_MAX;
     let Ok(count) = u16::try_from(files) else {
@@ -236,7 +244,7 @@ struct Writer<'s, 'e, 'o, 't> {
     scope: &'s Scope<'s, 'e>,
     emitter: Emitter<'t>,
     /// The stream of the open file.
-    stream: Option<Receiver<Piece>>,
+    stream: Option<Stream>,
     /// What of it was taken and does not fit the chunk.
     rest: Vec<u8>,
     /// It has ended, or failed.
@@ -413,7 +421,7 @@ impl<'s> Writer<'s, '_, '_, '_> {
                 return Err(WriteError::Canceled);
             }
             // A block may take its time.
-            match stream.recv_timeout(TICK) {
+            match stream.pieces.recv_timeout(TICK) {
                 Err(RecvTimeoutError::Timeout) => {}
                 piece => break piece,
             }

@@ -8,9 +8,9 @@
 //! blocks: each waits for who comes next. Whoever drops the stream ends them
 //! all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::{Builder, Scope};
 
 use parking_lot::Mutex;
@@ -52,10 +52,21 @@ pub(super) enum Piece {
     Failed(WriteError),
 }
 
+/// The stream, for whoever takes it. Dropped, it ends all that make it.
+pub(super) struct Stream {
+    pub(super) pieces: Receiver<Piece>,
+    wanted: Arc<()>,
+}
+
 /// A block that was compressed.
 type Done = Result<(Vec<u8>, BlockFacts), compression::EncodeError>;
 /// A block to compress, and whom to tell.
-type Job = (Block, SyncSender<Done>);
+struct Job {
+    block: Block,
+    done: SyncSender<Done>,
+    /// Gone with the stream.
+    wanted: Weak<()>,
+}
 
 /// What comes to whoever puts the stream in order.
 enum Next {
@@ -106,8 +117,10 @@ pub(super) fn start<'scope>(
     inner: Inner,
     making: &Making,
     salt: [u8; SALT_BYTES],
-) -> Result<Receiver<Piece>, WriteError> {
-    let (pieces, stream) = sync_channel(WAITING);
+) -> Result<Stream, WriteError> {
+    let (pieces, taken) = sync_channel(WAITING);
+    let stream = Stream { pieces: taken, wanted: Arc::new(()) };
+    let wanted = Arc::downgrade(&stream.wanted);
     let waiting = if making.level.filter() == Filter::None {
         WAITING
     } else {
@@ -128,7 +141,8 @@ pub(super) fn start<'scope>(
     };
     let (level, so_far) = (making.level, Arc::clone(&making.read));
     spawn(scope, move || {
-        read(inner, level, jobs.as_ref(), &ordered, &so_far);
+        let jobs = jobs.as_ref().map(|jobs| (jobs, &wanted));
+        read(inner, level, jobs, &ordered, &so_far);
     })?;
     let encryptor = making
         .cipher
@@ -156,16 +170,17 @@ fn spawn<'scope>(
 fn read(
     mut inner: Inner,
     level: Level,
-    jobs: Option<&SyncSender<Job>>,
+    jobs: Option<(&SyncSender<Job>, &Weak<()>)>,
     ordered: &SyncSender<Next>,
     so_far: &AtomicU64,
 ) {
     let mut cutter = Cutter::new(level);
     let mut room = vec![0; READ_BYTES];
     let give = |block: Block| {
+        let Some((jobs, wanted)) = jobs else { return false };
         let (done, receiver) = sync_channel(1);
-        ordered.send(Next::Block(receiver)).is_ok()
-            && jobs.is_some_and(|jobs| jobs.send((block, done)).is_ok())
+        let job = Job { block, done, wanted: Weak::clone(wanted) };
+        ordered.send(Next::Block(receiver)).is_ok() && jobs.send(job).is_ok()
     };
     loop {
         let count = match inner.fill(&mut room) {
@@ -207,15 +222,16 @@ fn work(given: &Mutex<Receiver<Job>>, level: Level) {
     loop {
         // One waits with the lock, the others for it.
         let job = given.lock().recv();
-        let Ok((block, done)) = job else { return };
-        let _ = done.send(compress(&mut compressor, level, &block, &mut room));
+        let Ok(job) = job else { return };
+        let done = compress(&mut compressor, level, &job, &mut room);
+        let _ = job.done.send(done);
     }
 }
 
 fn compress(
     compressor: &mut Option<BlockCompressor>,
     level: Level,
-    block: &Block,
+    job: &Job,
     room: &mut Vec<u8>,
 ) -> Done {
     let compressor = match compressor {
@@ -223,7 +239,9 @@ fn compress(
         None => compressor.insert(BlockCompressor::new(level)?),
     };
     room.clear();
-    let facts = compressor.compress(block.bytes(), block.before(), room)?;
+    let (bytes, before) = (job.block.bytes(), job.block.before());
+    let is_wanted = || job.wanted.strong_count() > 0;
+    let facts = compressor.compress_while(bytes, before, room, &is_wanted)?;
     // A copy, since the room is as large as the block: a chunk that waits for
     // its length is made of many.
     Ok((room.as_slice().to_vec(), facts))

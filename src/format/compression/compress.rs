@@ -111,6 +111,21 @@ impl BlockCompressor {
         before: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<BlockFacts, EncodeError> {
+        self.compress_while(block, before, out, &|| true)
+    }
+
+    /// As [`compress`](Self::compress), as long as the block `is_wanted`:
+    /// bzip2 and xz, which take many seconds for one, ask again and again.
+    ///
+    /// # Errors
+    /// As `compress`, and if the block is not wanted any more.
+    pub fn compress_while(
+        &mut self,
+        block: &[u8],
+        before: &[u8],
+        out: &mut Vec<u8>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<BlockFacts, EncodeError> {
         let level = self.level;
         let done = match &mut self.encoder {
             Encoder::None => {
@@ -118,8 +133,12 @@ impl BlockCompressor {
                 Ok(Crc::new())
             }
             Encoder::Gzip(deflater) => deflater.block(block, before, out),
-            Encoder::Bzip2 => bzip2(level, block, out).map(|()| Crc::new()),
-            Encoder::Xz => xz(level, block, out).map(|()| Crc::new()),
+            Encoder::Bzip2 => {
+                bzip2(level, block, out, is_wanted).map(|()| Crc::new())
+            }
+            Encoder::Xz => {
+                xz(level, block, out, is_wanted).map(|()| Crc::new())
+            }
             Encoder::Zstd(encoder) => {
                 zstd(encoder, block, out).map(|()| Crc::new())
             }
@@ -162,14 +181,23 @@ impl Encoder {
     }
 }
 
-fn bzip2(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+fn bzip2(
+    level: Level,
+    block: &[u8],
+    out: &mut Vec<u8>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), String> {
     let mut encoder = Bzip2::new(Compression::new(level.number()), 0);
     let mut left = block;
-    loop {
+    while is_wanted() {
         out.reserve(left.len() / 4 + ROOM_BYTES);
+        let (next, action) = match left.get(..SLICE_BYTES) {
+            Some(next) => (next, Bzip2Action::Run),
+            None => (left, Bzip2Action::Finish),
+        };
         let before = encoder.total_in();
         let status = encoder
-            .compress_vec(left, out, Bzip2Action::Finish)
+            .compress_vec(next, out, action)
             .map_err(|error| error.to_string())?;
         let taken = (encoder.total_in() - before) as usize;
         left = left.get(taken..).unwrap_or_default();
@@ -177,9 +205,15 @@ fn bzip2(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
             return Ok(());
         }
     }
+    Err(UNWANTED.to_owned())
 }
 
-fn xz(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+fn xz(
+    level: Level,
+    block: &[u8],
+    out: &mut Vec<u8>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), String> {
     // A dictionary larger than the block is memory for nothing, and many
     // files of a backup are small.
     let dictionary = block
@@ -194,11 +228,15 @@ fn xz(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let mut encoder = Xz::new_stream_encoder(&filters, Check::Crc64)
         .map_err(|error| error.to_string())?;
     let mut left = block;
-    loop {
+    while is_wanted() {
         out.reserve(left.len() / 4 + ROOM_BYTES);
+        let (next, action) = match left.get(..SLICE_BYTES) {
+            Some(next) => (next, Action::Run),
+            None => (left, Action::Finish),
+        };
         let before = encoder.total_in();
         let status = encoder
-            .process_vec(left, out, Action::Finish)
+            .process_vec(next, out, action)
             .map_err(|error| error.to_string())?;
         let taken = (encoder.total_in() - before) as usize;
         left = left.get(taken..).unwrap_or_default();
@@ -206,6 +244,7 @@ fn xz(level: Level, block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
             return Ok(());
         }
     }
+    Err(UNWANTED.to_owned())
 }
 
 /// The dictionary of a preset. Source: xz(1), table of the presets.
@@ -240,6 +279,10 @@ fn zstd(
     out.truncate(start + written);
     Ok(())
 }
+
+/// What an encoder is given between two questions.
+const SLICE_BYTES: usize = 256 * 1024;
+const UNWANTED: &str = "nobody waits for the block any more";
 
 /// Room that an encoder is given at least.
 const ROOM_BYTES: usize = 16 * 1024;

@@ -49,6 +49,7 @@ pub use store::dated;
 
 use crate::backup::error::kind_name;
 use crate::format::escape::Escaped;
+use crate::format::manifest::is_listable;
 use crate::format::tar::safe_components;
 use kernel::{Folder, Stat};
 
@@ -135,6 +136,21 @@ impl Contents {
             return Err(SourceError::Unfinished { path: self.place.real(b"") });
         };
         Archiver::new(&self.place, file)
+    }
+
+    /// Leaves out the files that no manifest can list, each with a sentence.
+    pub fn leave_out_unlisted(&mut self) {
+        let files = std::mem::take(&mut self.files).into_iter();
+        let (listed, others): (Vec<_>, Vec<_>) =
+            files.partition(|file| is_listable(&file.name));
+        self.files = listed;
+        self.omissions.extend(others.iter().map(|file| {
+            format!(
+                "{}: left out: a control character in the name, which no \
+                 manifest can list",
+                Escaped(&file.name)
+            )
+        }));
     }
 
     /// The bytes of `qubes.xml` as they will be in the backup.
