@@ -11,6 +11,7 @@
 mod again;
 mod backup;
 mod commit;
+mod stuck;
 
 use qubes_fsm::check::explore::{
     Limits, NO_DEADLOCK, Report, Verdict, explore,

@@ -53,18 +53,14 @@ impl Specified for Writing {
         variables
     }
 
-    fn action(&self, world: &World, step: &Step) -> &'static str {
-        // A child that died has been counted then; a call that fails is now.
-        let counted = u16::from(self.faults.saturating_sub(world.faults));
+    fn action(&self, _: &World, step: &Step) -> &'static str {
         match *step {
             Step::Cancel => "Cancel",
             Step::PowerCut => "PowerCut",
             Step::Dies(..) => "Die",
             Step::Wait => "WAIT",
             Step::Answer(_, Event::Canceled) => "Canceled",
-            Step::Answer(_, Event::Failed(Failure(n))) if n > counted => {
-                "Fault"
-            }
+            Step::Fails(..) => "Fault",
             Step::Answer(effect, _) => match effect {
                 Effect::Create => "Create",
                 Effect::EmitHeader | Effect::EmitHeaderMac => "Header",

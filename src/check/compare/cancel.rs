@@ -52,8 +52,9 @@ impl Specified for Cancelation {
                 Worker::Cleaning(_) => "Clean",
                 Worker::Over(_) => "-",
             },
+            Step::Cancels(_) => "Cancel",
             Step::Canceler(canceler) => match world.cancelers[canceler] {
-                Canceler::Idle => "Cancel",
+                Canceler::Idle => "-",
                 Canceler::Patient => "Escalate",
                 Canceler::Flagging => "FLAG",
                 Canceler::Signalling(_) => "SIGNAL",

@@ -233,4 +233,13 @@ impl Model for Pool {
         }
         properties
     }
+
+    /// Nothing here may stay away: source, hashes and reader all go on.
+    fn actor(&self, event: &Event) -> usize {
+        match event {
+            Event::Read(_) | Event::Ended(_) => 0,
+            Event::Finished(..) => 1,
+            Event::Take | Event::Freed(_) | Event::Stop => 2,
+        }
+    }
 }

@@ -9,6 +9,7 @@
 
 use core::ops::ControlFlow::{Break, Continue};
 
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::backup::{
     At, Backup, Effect, Event, Failure, Over, Plan, State, Target,
@@ -156,6 +157,8 @@ pub enum Found {
 pub enum Step {
     /// The machine was answered.
     Answer(Effect, Event),
+    /// A call failed.
+    Fails(Effect, Event),
     /// The child that makes the stream died, and its output with it.
     Dies(Effect, Event),
     /// Somebody canceled.
@@ -469,7 +472,7 @@ impl Writing {
         let mut next = world.clone();
         next.faults -= 1;
         let event = self.blame(&mut next, false);
-        self.push(next, Step::Answer(effect, event), event, steps);
+        self.push(next, Step::Fails(effect, event), event, steps);
     }
 }
 
@@ -547,5 +550,15 @@ impl Model for Writing {
 
     fn properties(&self) -> Vec<Property<Self>> {
         super::backup_rules::properties(self)
+    }
+
+    fn actor(&self, step: &Step) -> usize {
+        match step {
+            Step::Answer(..) | Step::Wait => 0,
+            Step::Fails(..)
+            | Step::Dies(..)
+            | Step::Cancel
+            | Step::PowerCut => UNFAIR,
+        }
     }
 }

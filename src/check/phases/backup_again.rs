@@ -16,6 +16,7 @@
 use core::ops::ControlFlow::{Break, Continue};
 
 use super::backup::{self, Writing};
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::backup::{Backup, Effect, End, Event, Target};
 
@@ -339,8 +340,7 @@ impl WritingAgain {
             let is_renaming = self.effect(world) == Some(Effect::Rename);
             let is_first = world.made == Made::No || is_renaming;
             own.retain(|(step, _)| match step {
-                backup::Step::Cancel
-                | backup::Step::Answer(_, Event::Failed(_)) => is_first,
+                backup::Step::Cancel | backup::Step::Fails(..) => is_first,
                 backup::Step::Answer(..)
                 | backup::Step::Dies(..)
                 | backup::Step::PowerCut
@@ -505,5 +505,18 @@ impl Model for WritingAgain {
 
     fn properties(&self) -> Vec<Property<Self>> {
         super::backup_again_rules::properties(self)
+    }
+
+    fn actor(&self, step: &Step) -> usize {
+        match step {
+            Step::Own(own) => self.writing.actor(own),
+            Step::Looked
+            | Step::Swept
+            | Step::Made
+            | Step::Locked
+            | Step::Linked => 0,
+            Step::Other => 1,
+            Step::Killed | Step::PowerCut | Step::Again => UNFAIR,
+        }
     }
 }

@@ -20,7 +20,9 @@ impl Words for Writing {
         after: &World,
     ) -> Vec<(usize, String)> {
         match *step {
-            Step::Answer(effect, event) => vec![(0, asked(effect, event))],
+            Step::Answer(effect, event) | Step::Fails(effect, event) => {
+                vec![(0, asked(effect, event))]
+            }
             Step::Dies(effect, event) => vec![
                 (1, "the archiver dies, and its output ends".to_owned()),
                 (0, asked(effect, event)),

@@ -5,6 +5,7 @@
 //! sections are single steps; that a mutex makes them so is loom's part.
 
 use super::ENDS;
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::cancel::{Cancel, Child, Gate};
 
@@ -168,7 +169,9 @@ pub enum Canceler {
 pub enum Step {
     /// The working thread.
     Worker,
-    /// This canceling thread.
+    /// This canceling thread begins: nobody must.
+    Cancels(usize),
+    /// This canceling thread goes on.
     Canceler(usize),
     /// This child ended because of a signal.
     Obeys(usize),
@@ -284,7 +287,7 @@ impl Cancelation {
         }
     }
 
-    /// One step of a canceling thread; the first one is unfair.
+    /// One step of a canceling thread.
     fn cancel(&self, world: &World, canceler: usize) -> Option<World> {
         let mut next = world.clone();
         next.cancelers[canceler] = match world.cancelers[canceler] {
@@ -401,6 +404,14 @@ impl Cancelation {
         }
     }
 
+    /// Without a cancel a child may run as long as it likes. Once one was
+    /// accepted the end must come, even if no child ends by itself.
+    fn ends(&self, world: &World) -> bool {
+        let runs = |p: &Process| matches!(p, Process::Running(_));
+        Self::outcome(world).is_some()
+            || (!world.accepted && world.children.iter().any(runs))
+    }
+
     fn exact(&self, world: &World) -> bool {
         Self::outcome(world)
             .is_none_or(|end| (end == Outcome::Canceled) == world.accepted)
@@ -454,16 +465,12 @@ impl Model for Cancelation {
         steps.extend(self.work(world).map(|next| (Step::Worker, next)));
         self.live(world, steps);
         for canceler in 0..self.cancelers {
+            let idle = world.cancelers[canceler] == Canceler::Idle;
+            let step = if idle { Step::Cancels } else { Step::Canceler };
             let next = self.cancel(world, canceler);
-            steps.extend(next.map(|next| (Step::Canceler(canceler), next)));
+            steps.extend(next.map(|next| (step(canceler), next)));
         }
-        let fair = |(step, _): &(Step, World)| match *step {
-            Step::Worker | Step::Obeys(_) => true,
-            Step::Canceler(c) => world.cancelers[c] != Canceler::Idle,
-            Step::Ends(..) | Step::Wait => false,
-        };
-        // Without a cancel a child may run as long as it likes. Once one was
-        // accepted the end must come, even if no child ends by itself.
+        let fair = |(step, _): &(Step, World)| self.actor(step) != UNFAIR;
         let running = Self::outcome(world).is_none();
         if world.accepted && running && !steps.iter().any(fair) {
             steps.push((Step::Wait, world.clone()));
@@ -480,9 +487,7 @@ impl Model for Cancelation {
             Property::always(C2, Self::nobody_runs),
             Property::always(C3, Self::own_failure),
             Property::always(C4, |_, world: &World| !world.stray),
-            Property::eventually(ENDS, |_, world| {
-                Self::outcome(world).is_some()
-            }),
+            Property::eventually(ENDS, Self::ends),
         ];
         // Twins: states in which the above could have failed.
         let twins: [(&str, crate::check::Test<Self>); 5] = [
@@ -508,5 +513,14 @@ impl Model for Cancelation {
                 .map(|(name, test)| Property::sometimes(name, test)),
         );
         properties
+    }
+
+    fn actor(&self, step: &Step) -> usize {
+        match *step {
+            Step::Worker | Step::Wait => 0,
+            Step::Canceler(canceler) => 1 + canceler,
+            Step::Obeys(child) => 1 + CANCELERS + child,
+            Step::Cancels(_) | Step::Ends(..) => UNFAIR,
+        }
     }
 }

@@ -6,6 +6,7 @@
 use core::ops::ControlFlow::{Break, Continue};
 
 use super::ENDS;
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::members::{Announces, Effect, Event, Member, Members};
 
@@ -214,5 +215,13 @@ impl Model for Source {
             ));
         }
         properties
+    }
+
+    fn actor(&self, step: &Step) -> usize {
+        match step {
+            Step::Begin | Step::Complete | Step::Exit | Step::Wait => 0,
+            Step::Answer(_) => 1,
+            Step::Die => UNFAIR,
+        }
     }
 }

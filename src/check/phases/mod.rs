@@ -5,9 +5,11 @@
 //! mutants as values of its configuration. May not live here: a second
 //! version of any machine.
 //!
-//! Unfair steps (a cancel, a fault, a child's own end) may never happen. So a
-//! world that could only go on by one of them also has the step "wait", which
-//! changes nothing: liveness then sees a run that stays there.
+//! A cancel, a crash, a fault, a child's own end and what a stranger does may
+//! never happen: these steps are [`UNFAIR`](super::liveness::UNFAIR), and who
+//! could only go on by one of them is stuck. Where both sides wait for each
+//! other a world has the step "wait", which changes nothing: a run that stays
+//! there then shows it.
 
 pub mod again_rows;
 mod again_words;

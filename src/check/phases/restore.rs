@@ -9,6 +9,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use super::archive::{
     Archive, Canon, Content, Decoder, NAMES, Numbers, Piece, Spot,
 };
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::cancel::{Cancel, Gate};
 use crate::fsm::restore::{
@@ -527,5 +528,13 @@ impl Model for Reading {
 
     fn properties(&self) -> Vec<Property<Self>> {
         super::restore_rules::properties(self)
+    }
+
+    /// What an attacker has changed is read like anything else.
+    fn actor(&self, step: &Step) -> usize {
+        match *step {
+            Step::Answer(_, FAULT) | Step::Cancel => UNFAIR,
+            Step::Answer(..) | Step::Edit(..) => 0,
+        }
     }
 }

@@ -19,6 +19,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use super::archive::NAMES;
 use super::backup_again::{Content, Made, Other};
 use super::restore::{self, Fate, Reading};
+use crate::check::liveness::UNFAIR;
 use crate::check::{Model, Property};
 use crate::fsm::restore::{Effect, End, Event, Failure, Restore};
 
@@ -759,5 +760,24 @@ impl Model for ReadingAgain {
 
     fn properties(&self) -> Vec<Property<Self>> {
         super::restore_again_rules::properties(self)
+    }
+
+    fn actor(&self, step: &Step) -> usize {
+        match step {
+            Step::Own(own) => self.reading.actor(own),
+            Step::Opened
+            | Step::Named
+            | Step::Swept
+            | Step::Staged
+            | Step::Locked
+            | Step::InTheWay(..)
+            | Step::Synced
+            | Step::Folder
+            | Step::Placed => 0,
+            Step::Other => 1,
+            Step::Killed | Step::PowerCut | Step::Again | Step::Theirs => {
+                UNFAIR
+            }
+        }
     }
 }

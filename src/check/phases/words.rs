@@ -298,7 +298,8 @@ impl Words for Cancelation {
                 let how = how(ended);
                 (1, format!("child {} ends {how}, by itself", child + 1))
             }
-            cancel::Step::Canceler(canceler) => {
+            cancel::Step::Cancels(canceler)
+            | cancel::Step::Canceler(canceler) => {
                 let text = match (
                     before.cancelers[canceler],
                     after.cancelers[canceler],
