@@ -1,12 +1,12 @@
 //! Who can only go on by what need not happen is stuck, and L says so.
 
-use qubes_fsm::check::explore::Verdict;
+use qubes_fsm::check::explore::{NO_DEADLOCK, Verdict};
 use qubes_fsm::check::phases::backup::{self, Writing};
 use qubes_fsm::check::phases::backup_again::{self, Place, WritingAgain};
 use qubes_fsm::check::phases::cancel::{self, Cancelation, Process};
 use qubes_fsm::check::phases::commit::{self, Beside, Committing};
 use qubes_fsm::check::phases::members::{self, Source};
-use qubes_fsm::check::phases::restore::{self, Reading};
+use qubes_fsm::check::phases::restore::{self, Flaw, Reading};
 use qubes_fsm::check::phases::restore_again::{self, ReadingAgain};
 use qubes_fsm::check::{Model, Property};
 use qubes_fsm::fsm::backup::Target;
@@ -14,7 +14,7 @@ use qubes_fsm::fsm::members::Announces;
 use qubes_fsm::fsm::{backup as backup_fsm, commit as commit_fsm};
 use qubes_fsm::fsm::{restore as restore_fsm, restore::Event};
 
-use crate::all;
+use crate::{all, found};
 
 /// A world in which one step never comes, be it as due as it may.
 struct Stuck<M: Model> {
@@ -134,4 +134,30 @@ fn who_could_go_on_only_by_what_need_not_happen_is_stuck() {
         },
         Model::is_end,
     );
+}
+
+/// What a machine has no row for ends the run there, whatever else could
+/// happen: no cancel, crash or fault leads on from it.
+#[test]
+fn what_a_machine_refuses_is_a_deadlock() {
+    let flaw = Flaw::CountMisworded;
+    let honest = Reading { flaw, ..Reading::honest(2, 2) };
+    let troubled = Reading { flaw, ..Reading::attacked(2, 2, 0) };
+    for (name, reading) in [("honest", honest), ("troubled", troubled)] {
+        let report = all(&reading);
+        let Some(run) = report.violation(NO_DEADLOCK) else {
+            panic!("{name}: no deadlock")
+        };
+        let Some((step, world)) = run.prefix.last() else {
+            panic!("{name}: a deadlock where it begins")
+        };
+        let counted = restore_fsm::Effect::Count { lost: 0 };
+        assert_eq!(*step, restore::Step::Answer(counted, Event::Good));
+        assert!(world.no_row && !reading.is_end(world), "{name}");
+        assert_eq!(run.prefix.len(), 32, "{name}");
+        // And nothing else is wrong with it.
+        assert_eq!(found(&report), [("L", 32)], "{name}");
+    }
+    let again = ReadingAgain::new(troubled, 1, false);
+    assert!(all(&again).violation(NO_DEADLOCK).is_some());
 }

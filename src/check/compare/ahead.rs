@@ -40,6 +40,9 @@ impl Specified for Pool {
         if world.wrong || !stopped || !turn {
             variables.push(("WRONG", Value::Truth(world.wrong)));
         }
+        if world.no_row {
+            variables.push(("NO_ROW", Value::Truth(true)));
+        }
         variables
     }
 

@@ -50,6 +50,9 @@ impl Specified for Writing {
         if broken || extra {
             variables.push(("BROKEN", Value::Truth(broken)));
         }
+        if world.no_row {
+            variables.push(("NO_ROW", Value::Truth(true)));
+        }
         variables
     }
 

@@ -33,7 +33,7 @@ impl Specified for Committing {
         let shown = last.map_or(0, |last| last + 1);
         let shown = shown.max(usize::from(self.plan.qubes));
         let folders = world.folders.iter().take(shown);
-        vec![
+        let mut variables = vec![
             ("st", state(self.plan.qubes, world.state)),
             ("gate", Value::text(gate)),
             ("accepted", Value::Truth(world.accepted)),
@@ -49,7 +49,12 @@ impl Specified for Committing {
             ("folders", Value::sequence(folders.map(|f| folder(*f)))),
             ("hurt", Value::Truth(world.hurt)),
             ("other", other(self.plan.qubes, world.other)),
-        ]
+        ];
+        // In capitals what the specification does not have.
+        if world.no_row {
+            variables.push(("NO_ROW", Value::Truth(true)));
+        }
+        variables
     }
 
     fn action(&self, _: &World, step: &Step) -> &'static str {

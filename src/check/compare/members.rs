@@ -17,7 +17,7 @@ impl Specified for Source {
             Some(true) => "well",
             Some(false) => "badly",
         };
-        vec![
+        let mut variables = vec![
             ("st", state(world.machine.state)),
             ("begun", Value::number(world.begun)),
             ("whole", Value::number(world.whole)),
@@ -26,7 +26,12 @@ impl Specified for Source {
             ("ended", Value::text(ended)),
             ("half", Value::Truth(world.half)),
             ("wrong", Value::Truth(world.wrong)),
-        ]
+        ];
+        // In capitals what the specification does not have.
+        if world.no_row {
+            variables.push(("NO_ROW", Value::Truth(true)));
+        }
+        variables
     }
 
     fn action(&self, _: &World, step: &Step) -> &'static str {
@@ -37,7 +42,6 @@ impl Specified for Source {
             Step::Die => "Die",
             Step::Answer(Event::Named(_) | Event::End { .. }) => "Ask",
             Step::Answer(Event::Given) => "Give",
-            // In capitals what the specification does not have.
             Step::Wait => "WAIT",
         }
     }

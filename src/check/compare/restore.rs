@@ -43,6 +43,9 @@ impl Specified for Reading {
             let canon = format!("{:?}", world.canon);
             variables.push(("CANON", Value::Text(canon)));
         }
+        if world.no_row {
+            variables.push(("NO_ROW", Value::Truth(true)));
+        }
         variables
     }
 

@@ -37,6 +37,8 @@ pub struct World {
     pub end: Option<End>,
     /// A verdict came out of order.
     pub wrong: bool,
+    /// The machine has no row for what it was told: a deadlock.
+    pub no_row: bool,
 }
 
 /// How a run of the reader ends.
@@ -97,8 +99,15 @@ impl Pool {
             }
             (None, Output::Waiting) => return None,
         };
-        next.ahead = world.ahead.clone().step(event).ok()?;
+        Self::tell(&mut next, event);
         Some((event, next))
+    }
+
+    fn tell(next: &mut World, event: Event) {
+        match next.ahead.clone().step(event) {
+            Ok(ahead) => next.ahead = ahead,
+            Err(_) => next.no_row = true,
+        }
     }
 
     fn source(&self, world: &World) -> Option<Event> {
@@ -113,7 +122,7 @@ impl Pool {
     }
 
     fn over(world: &World) -> bool {
-        world.end.is_some() && world.ahead.is_over()
+        !world.no_row && world.end.is_some() && world.ahead.is_over()
     }
 
     fn bounded(&self, world: &World) -> bool {
@@ -164,6 +173,7 @@ impl Model for Pool {
                     released: 0,
                     end: None,
                     wrong: false,
+                    no_row: false,
                 });
             }
         }
@@ -171,7 +181,7 @@ impl Model for Pool {
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Event, World)>) {
-        if Self::over(world) {
+        if world.no_row || Self::over(world) {
             return;
         }
         let finish = |slot: &Slot| match *slot {
@@ -184,9 +194,9 @@ impl Model for Pool {
         };
         let pool = world.ahead.slots().iter().filter_map(finish);
         for event in pool.chain(self.source(world)) {
-            if let Ok(ahead) = world.ahead.clone().step(event) {
-                steps.push((event, World { ahead, ..world.clone() }));
-            }
+            let mut next = world.clone();
+            Self::tell(&mut next, event);
+            steps.push((event, next));
         }
         steps.extend(self.read(world));
     }

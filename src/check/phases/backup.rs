@@ -84,6 +84,8 @@ pub struct World {
     pub disk: Disk,
     /// After a power cut: what is under the final name.
     pub cut: Option<Found>,
+    /// The machine has no row for what it was told: a deadlock.
+    pub no_row: bool,
 }
 
 /// What makes the stream of a file.
@@ -427,15 +429,16 @@ impl Writing {
         event: Event,
         steps: &mut Vec<(Step, World)>,
     ) {
-        if let Ok(machine) = self.machine(&next).step(event) {
-            next.state = machine.state;
-            if let State::Opening(_) | State::Over(_) = next.state
-                && next.gate.running().next().is_none()
-            {
-                next.source = Source::None;
-            }
-            steps.push((step, next));
+        match self.machine(&next).step(event) {
+            Ok(machine) => next.state = machine.state,
+            Err(_) => next.no_row = true,
         }
+        if let State::Opening(_) | State::Over(_) = next.state
+            && next.gate.running().next().is_none()
+        {
+            next.source = Source::None;
+        }
+        steps.push((step, next));
     }
 
     /// What may be under the final name after a power cut.
@@ -493,11 +496,12 @@ impl Model for Writing {
             written: Written::default(),
             disk: Disk::default(),
             cut: None,
+            no_row: false,
         }]
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
-        if world.cut.is_some() {
+        if world.cut.is_some() || world.no_row {
             return;
         }
         if self.power {

@@ -491,6 +491,9 @@ impl Model for WritingAgain {
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+        if world.one.no_row {
+            return;
+        }
         self.others(world, steps);
         self.crash(world, steps);
         let between = self.calls(world, steps);

@@ -106,6 +106,9 @@ pub struct World {
     pub hurt: bool,
     /// Whoever is beside us.
     pub other: Other,
+    /// The machine has no row for what it was told, here or beside: a
+    /// deadlock.
+    pub no_row: bool,
 }
 
 /// Who has the lock.
@@ -413,13 +416,14 @@ impl Committing {
         event: Event,
         steps: &mut Vec<(Step, World)>,
     ) {
-        if let Ok(machine) = self.machine(next.state).step(event) {
-            next.state = machine.state;
-            if Self::end(&next).is_some() {
-                unlock(&mut next, Who::We);
-            }
-            steps.push((step, next));
+        match self.machine(next.state).step(event) {
+            Ok(machine) => next.state = machine.state,
+            Err(_) => next.no_row = true,
         }
+        if Self::end(&next).is_some() {
+            unlock(&mut next, Who::We);
+        }
+        steps.push((step, next));
     }
 
     /// A call fails: it did nothing, or what cannot be told from it.
@@ -595,14 +599,14 @@ impl Committing {
             | Effect::Clear => return,
         }
         let event = Event::Ok;
-        if let Ok(machine) = machine.step(event) {
-            next.other = if matches!(machine.state, State::Sweeping(_)) {
-                Other::Sweeps(machine.state)
-            } else {
-                Other::Over
-            };
-            steps.push((Step::TheirSweep(effect, event), next));
+        match machine.step(event) {
+            Ok(machine) if matches!(machine.state, State::Sweeping(_)) => {
+                next.other = Other::Sweeps(machine.state);
+            }
+            Ok(_) => next.other = Other::Over,
+            Err(_) => next.no_row = true,
         }
+        steps.push((Step::TheirSweep(effect, event), next));
     }
 }
 
@@ -633,10 +637,14 @@ impl Model for Committing {
             folders: [Folder::Absent; QUBES],
             hurt: false,
             other,
+            no_row: false,
         }]
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+        if world.no_row {
+            return;
+        }
         self.others(world, steps);
         let effect = match self.machine(world.state).effect() {
             Continue(effect) => effect,
@@ -678,7 +686,8 @@ impl Model for Committing {
     }
 
     fn is_end(&self, world: &World) -> bool {
-        Self::end(world).is_some()
+        !world.no_row
+            && Self::end(world).is_some()
             && (world.other == Other::Over || self.beside == Beside::Folder)
     }
 

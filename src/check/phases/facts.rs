@@ -12,6 +12,8 @@ use super::{ahead, members};
 use crate::fsm::ahead::{Slot, Verdict};
 use crate::fsm::cancel::Gate;
 
+const NO_ROW: &str = "the machine refuses what it was told";
+
 fn gate(gate: &Gate) -> String {
     let word = match gate {
         Gate::Open(_) => "open",
@@ -32,10 +34,12 @@ pub(super) fn of_members(world: &members::World) -> Vec<String> {
         Some(true) => "has ended well",
         Some(false) => "has died",
     };
-    vec![
+    let mut facts = vec![
         format!("source: {end}; members begun: {begun}, whole: {whole}"),
         format!("names read: {read}, members given: {given}"),
-    ]
+    ];
+    facts.extend(yes(world.no_row, NO_ROW));
+    facts
 }
 
 pub(super) fn of_ahead(world: &ahead::World) -> Vec<String> {
@@ -52,6 +56,7 @@ pub(super) fn of_ahead(world: &ahead::World) -> Vec<String> {
     let mut facts: Vec<_> =
         world.ahead.slots().iter().enumerate().map(slot).collect();
     facts.push(format!("chunks decoded: {}", world.released));
+    facts.extend(yes(world.no_row, NO_ROW));
     facts
 }
 
@@ -113,6 +118,7 @@ pub(super) fn of_backup(world: &backup::World) -> Vec<String> {
             yes(disk.synced, "what is written is on the disk"),
             yes(disk.dir_synced, "the name is on the disk"),
             yes(disk.closed, "the stream is closed"),
+            yes(world.no_row, NO_ROW),
         ]
         .into_iter()
         .flatten(),
@@ -161,6 +167,7 @@ pub(super) fn of_commit(world: &commit::World, qubes: u16) -> Vec<String> {
             yes(held == Some(true), "there is a stage, and it is held"),
             yes(held == Some(false), "there is a stage that nobody holds"),
             yes(world.hurt, "something of somebody else's is gone"),
+            yes(world.no_row, NO_ROW),
         ]
         .into_iter()
         .flatten(),
@@ -193,5 +200,6 @@ pub(super) fn of_restore(world: &restore::World) -> Vec<String> {
         Some(format!("{name}: {text}"))
     };
     facts.extend(world.fates.iter().enumerate().filter_map(fate));
+    facts.extend(yes(world.no_row, NO_ROW));
     facts
 }

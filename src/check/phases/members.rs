@@ -45,6 +45,8 @@ pub struct World {
     pub half: bool,
     /// A member was given out of order.
     pub wrong: bool,
+    /// The machine has no row for what it was told: a deadlock.
+    pub no_row: bool,
 }
 
 /// What happened.
@@ -119,7 +121,10 @@ impl Source {
                 Event::Given
             }
         };
-        next.machine = world.machine.step(event).ok()?;
+        match world.machine.step(event) {
+            Ok(machine) => next.machine = machine,
+            Err(_) => next.no_row = true,
+        }
         Some((event, next))
     }
 
@@ -170,12 +175,13 @@ impl Model for Source {
             ended: None,
             half: false,
             wrong: false,
+            no_row: false,
         }]
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
         // Once the machine is over nobody reads what the source does.
-        if Self::over(world).is_some() {
+        if world.no_row || Self::over(world).is_some() {
             return;
         }
         self.source(world, steps);

@@ -61,6 +61,9 @@ pub enum Flaw {
     LeavesTemporary,
     /// No number is reserved for `qubes.xml`.
     IndexAnywhere,
+    /// A count that is complete is reported in the words of the manifest, for
+    /// which the machine has no row.
+    CountMisworded,
 }
 
 /// Machine, driver, attacker, and what must be remembered for R1 to R10.
@@ -92,6 +95,8 @@ pub struct World {
     pub canon: Canon,
     /// What went wrong.
     pub wrong: Wrong,
+    /// The machine has no row for what it was told: a deadlock.
+    pub no_row: bool,
 }
 
 /// A chunk in memory.
@@ -392,7 +397,10 @@ impl Reading {
             }
             Effect::Count { lost } => {
                 let complete = self.complete(next);
-                if complete + usize::from(lost) >= self.announced() {
+                let whole = complete + usize::from(lost) >= self.announced();
+                if whole && self.flaw == Flaw::CountMisworded {
+                    Event::Good
+                } else if whole {
                     Event::Whole
                 } else {
                     Event::Missing
@@ -434,10 +442,11 @@ impl Reading {
         event: Event,
         steps: &mut Vec<(Step, World)>,
     ) {
-        if let Ok(machine) = self.machine(&next).step(event) {
-            next.state = machine.state;
-            steps.push((step, next));
+        match self.machine(&next).step(event) {
+            Ok(machine) => next.state = machine.state,
+            Err(_) => next.no_row = true,
         }
+        steps.push((step, next));
     }
 
     pub(super) fn end(world: &World) -> Option<End> {
@@ -486,10 +495,14 @@ impl Model for Reading {
             fates: [Fate::default(); NAMES],
             canon: Canon::default(),
             wrong: Wrong::default(),
+            no_row: false,
         }]
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+        if world.no_row {
+            return;
+        }
         if self.cancel && !world.accepted {
             let mut next = world.clone();
             if next.gate.cancel() == Cancel::Accepted {

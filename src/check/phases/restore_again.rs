@@ -390,13 +390,14 @@ impl ReadingAgain {
         steps: &mut Vec<(Step, World)>,
     ) {
         let (plan, state) = (self.reading.plan, world.one.state);
-        if let Ok(machine) = (Restore { plan, state }).step(EXISTS) {
-            let mut next = world.clone();
-            next.one.state = machine.state;
-            next.call = Call::No;
-            next.refused = true;
-            steps.push((Step::InTheWay(effect, EXISTS), next));
+        let mut next = world.clone();
+        match (Restore { plan, state }).step(EXISTS) {
+            Ok(machine) => next.one.state = machine.state,
+            Err(_) => next.one.no_row = true,
         }
+        next.call = Call::No;
+        next.refused = true;
+        steps.push((Step::InTheWay(effect, EXISTS), next));
     }
 
     fn is_in_the_way(&self, world: &World, name: usize) -> bool {
@@ -745,6 +746,9 @@ impl Model for ReadingAgain {
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+        if world.one.no_row {
+            return;
+        }
         self.others(world, steps);
         self.crash(world, steps);
         self.begins(world, steps);
