@@ -474,7 +474,7 @@ fn a_crash_of_history_is_told_in_words() {
 fn every_mutant_is_found_as_its_row_says() {
     let (code, rows) = rows("--mutants");
     assert_eq!(code, 0);
-    assert_eq!(rows.len(), 141);
+    assert_eq!(rows.len(), 143);
     for row in &rows {
         assert_eq!(row["expected"], true, "{row}");
         assert_eq!(row["coverage"], "exhaustive", "{row}");

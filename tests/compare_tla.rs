@@ -87,6 +87,8 @@ fn flaws_with_failing_calls_are_different() {
         Flaw::SyncUnchecked,
         Flaw::DirectoryUnchecked,
         Flaw::RenameUnchecked,
+        Flaw::RenamedAnyway,
+        Flaw::UnlockedFailed,
     ] {
         let compared = against(&Troubled { flaw, ..right }, &text);
         assert!(matches!(compared, Compared::Different(_)), "{flaw:?}");

@@ -396,14 +396,14 @@ fn of_the_store() -> Vec<Mutant> {
             "write-unchecked",
             (SHIPPED, two, 0, 1),
             Flaw::WriteUnchecked,
-            &[(S1_STALE, 13), (S3, 13), (S1, 14), (S6, 16)],
+            &[(S1_STALE, 13), (S3, 13), (S6, 13), (S1, 14)],
             "a failed write is not noticed",
         ),
         row(
             "sync-unchecked",
             (SHIPPED, two, 1, 1),
             Flaw::SyncUnchecked,
-            &[(S4, 14), (S6, 16)],
+            &[(S6, 13), (S4, 14)],
             "a failed fsync of the file is not noticed",
         ),
         row(
@@ -426,6 +426,20 @@ fn of_the_store() -> Vec<Mutant> {
             Flaw::LastCause,
             &[(S6, 11)],
             "a failure of the clean-up takes the place of the first",
+        ),
+        row(
+            "renamed-anyway",
+            (SHIPPED, two, 0, 1),
+            Flaw::RenamedAnyway,
+            &[(S2, 9), (S3, 9), (S6, 9), (S1, 25)],
+            "what a failed save leaves is renamed, and the failure reported",
+        ),
+        row(
+            "unlocked-by-failure",
+            (SHIPPED, two, 0, 1),
+            Flaw::UnlockedFailed,
+            &[(S6, 9), (S2, 13)],
+            "the lock is given up when a save fails, not at the release",
         ),
         row(
             "posix-threads",

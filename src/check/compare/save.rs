@@ -57,6 +57,9 @@ impl Specified for Troubled {
             ("why", Value::function(why)),
             ("cause", Value::function(cause)),
         ]);
+        if at.moved() {
+            variables.push(("MOVED", Value::Truth(true)));
+        }
         if !at.media.is_complete() {
             variables.push(("OVERFLOWN", Value::Truth(true)));
         }

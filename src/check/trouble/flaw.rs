@@ -44,6 +44,10 @@ pub enum Flaw {
     RenameUnchecked,
     /// The last failure is reported, not the first.
     LastCause,
+    /// What a failed save leaves is renamed, not removed.
+    RenamedAnyway,
+    /// The lock is given up when a save fails, before its file is removed.
+    UnlockedFailed,
     /// POSIX locks, and all are threads of one process.
     PosixThreads,
     /// POSIX locks, and another thread opens and closes the store.
@@ -85,7 +89,8 @@ pub(super) fn before(
     let session = model.sessions.session(&to.world, process);
     let disk = &mut to.world.disk;
     match (model.flaw, effect) {
-        (Flaw::UnlockedEarly, Effect::Rename) => {
+        (Flaw::UnlockedEarly, Effect::Rename)
+        | (Flaw::UnlockedFailed, Effect::Unlink) => {
             let Part::Saving(held, _) = session.state.part else {
                 return None;
             };
@@ -122,6 +127,10 @@ pub(super) fn perform(
         }
         (Flaw::NotSwept, Effect::Sweep) => return Some(Event::Swept),
         (Flaw::TempLeft, Effect::Unlink) => return Some(Event::Unlinked),
+        (Flaw::RenamedAnyway, Effect::Unlink) => {
+            disk.apply(process, Effect::Rename);
+            return Some(Event::Unlinked);
+        }
         (Flaw::InPlace, Effect::Create) => {
             return Some(disk.open_in_place(process));
         }

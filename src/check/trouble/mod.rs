@@ -22,7 +22,7 @@ use super::lock::{
 };
 use super::{Model, Property};
 use crate::fsm::call::{Effect, Errno, Event};
-use crate::fsm::protocol::{Protocol, Target};
+use crate::fsm::protocol::{Keep, Protocol, Target};
 use crate::fsm::session::{Part, State};
 use crate::fsm::{Machine as _, lock, save};
 use crate::sim::crash::{Data, Media, Outcome};
@@ -53,6 +53,8 @@ pub struct Struck {
     pub acknowledged: Updates,
     /// The first failure of each session that it must report.
     causes: [Option<Errno>; PROCESSES],
+    /// A session changed what the path leads to after a call of it failed.
+    moved: bool,
     /// Crashes that may still come.
     pub crashes: u8,
     /// Failures that may still come.
@@ -85,6 +87,11 @@ impl Struck {
     /// The first failure that the session of `process` must report.
     pub fn cause(&self, process: usize) -> Option<Errno> {
         self.causes.get(process).copied().flatten()
+    }
+
+    /// Whether a session has changed what the path leads to after a failure.
+    pub fn moved(&self) -> bool {
+        self.moved
     }
 }
 
@@ -119,6 +126,7 @@ impl Troubled {
             media: Media::default(),
             acknowledged: Updates::default(),
             causes: [None; PROCESSES],
+            moved: false,
             crashes: self.crashes,
             faults: self.faults,
             gone: false,
@@ -190,6 +198,11 @@ impl Troubled {
         let before = self.sessions.session(&from.world, process);
         let after = before.step(event).ok()?;
         *to.world.sessions.get_mut(process)? = after.state;
+        let path = |at: &Struck| {
+            let (inode, file) = at.world.disk.store();
+            (inode, file.content, file.whole)
+        };
+        to.moved |= to.cause(process).is_some() && path(from) != path(to);
         if !after.may_compare() {
             to.world.disk.forget_loaded(process);
         }
@@ -266,7 +279,9 @@ impl Troubled {
         (S4, |_, at| !at.gone),
         (S5, |model, at| model.sessions.nothing_left(&at.world)),
         (S5_SWEPT, Self::swept),
-        (S6, Self::first_cause),
+        (S6, |model, at| {
+            model.first_cause(at) && !at.moved && model.stays_locked(at)
+        }),
         (NO_FAILURE, Self::no_failure),
         (ROOM, |_, at| at.media.is_complete()),
     ];
@@ -312,13 +327,43 @@ impl Troubled {
     /// Who says that all went well had no failure, and who reports one
     /// reports the first.
     //= spec/lock.md#s6-the-first-cause-is-reported
-    fn first_cause(&self, at: &Struck) -> bool {
+    pub(super) fn first_cause(&self, at: &Struck) -> bool {
         let causes = at.causes.iter();
         at.world.sessions.iter().zip(causes).all(|(state, cause)| {
             match (state.part, cause) {
                 (Part::Done(reported), Some(_)) => reported == *cause,
                 _ => true,
             }
+        })
+    }
+
+    /// Who goes back after a failure has its lock until the release. One that
+    /// never locks its new file has none behind a rename.
+    //= spec/lock.md#a-failed-save-changes-nothing
+    fn stays_locked(&self, at: &Struck) -> bool {
+        let disk = &at.world.disk;
+        let mut sessions = at.world.sessions.iter().enumerate();
+        sessions.all(|(process, state)| {
+            let held = match state.part {
+                Part::Saving(
+                    held,
+                    save::State::Unlinking(..) | save::State::Discarding(..),
+                ) => held,
+                Part::Releasing(held, Some(_))
+                    if self.sessions.protocol.keep != Keep::Unlocked =>
+                {
+                    held
+                }
+                Part::Saving(..)
+                | Part::Releasing(..)
+                | Part::Acquiring(_)
+                | Part::OpeningStore(_)
+                | Part::Loading(..)
+                | Part::ClosingStore(..)
+                | Part::Done(_) => return true,
+            };
+            let locked = disk.opened(process, held).and_then(|h| h.ofd);
+            at.cause(process).is_none() || locked.is_some()
         })
     }
 

@@ -119,6 +119,12 @@ fn lost(model: &Troubled, end: &Struck, property: &str) -> Option<String> {
     match property {
         S4 => Some("*** what was acknowledged is gone".to_owned()),
         S5_SWEPT => Some("*** saves beside what a crash left".to_owned()),
+        S6 if end.moved() => {
+            Some("*** the store is changed after a failure".to_owned())
+        }
+        S6 if model.first_cause(end) => {
+            Some("*** the lock is given up before the release".to_owned())
+        }
         S6 => Some("*** the first failure is not what it reports".to_owned()),
         NO_FAILURE => Some("*** fails, and no call did".to_owned()),
         property => loss(&model.sessions, &end.world, property),
