@@ -352,6 +352,21 @@ fn runs_are_told_in_words() {
     let lines = words::lines(&model, run, S6);
     let wanted = "write(4, ...) fails, taken for 0";
     assert!(lines.iter().any(|line| line.text == wanted), "{lines:?}");
+    // What a session does after the failure that it goes on to report.
+    let last = |flaw| {
+        let model = Troubled { flaw, faults: 2, ..model };
+        let report = all(&model);
+        let run = report.violation(S6).unwrap();
+        words::lines(&model, run, S6).pop().unwrap().text
+    };
+    assert_eq!(
+        [Flaw::RenamedAnyway, Flaw::UnlockedFailed, Flaw::LastCause].map(last),
+        [
+            "*** the store is changed after a failure",
+            "*** the lock is given up before the release",
+            "*** the first failure is not what it reports",
+        ]
+    );
     assert_eq!(
         ERRNOS.map(|e| e.to_string()),
         ["ENOSPC", "EIO", "EINTR", "EDQUOT", "EACCES"]
