@@ -8,12 +8,13 @@ mod archive;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Cursor, Read as _};
+use std::io::{self, Cursor, Read};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
 use archive::{Form, Member, PASSPHRASE, header, members, outer, source};
+use parking_lot::Mutex;
 use qubes_fsm::backup::decode::DecodeError;
 use qubes_fsm::backup::filter::{External, Programs, Running};
 use qubes_fsm::backup::read::{
@@ -25,6 +26,7 @@ use qubes_fsm::backup::tree::Target;
 use qubes_fsm::format::header::Header;
 use qubes_fsm::format::hmac::{Digest, Mac};
 use qubes_fsm::format::manifest::{Entry, Manifest, ManifestError};
+use qubes_fsm::fsm::cancel::Gate;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -547,6 +549,41 @@ fn a_cancel_before_the_end_leaves_nothing() {
     assert!(matches!(error, ReadError::Canceled), "{error}");
     let left: Vec<_> = tree(to.path()).into_keys().collect();
     assert_eq!(left, ["qubes.xml"], "only what was complete");
+}
+
+/// Zeros behind an archive, or before one, as long as anybody reads them; a
+/// cancel comes after some.
+struct Zeros {
+    gate: Arc<Mutex<Gate>>,
+    reads: usize,
+}
+
+impl Read for Zeros {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        match self.reads {
+            10 => drop(self.gate.lock().cancel()),
+            // Not for ever, if it is not noticed.
+            1_000 => return Ok(0),
+            _ => {}
+        }
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_cancel_ends_zeros_without_an_end() {
+    let made = made(Form::default());
+    for archive in [outer(&made.members), Vec::new()] {
+        let options = options(Goal::Verify);
+        let gate = Arc::clone(&options.gate);
+        let mut zeros = Zeros { gate, reads: 0 };
+        let source = archive.as_slice().chain(&mut zeros);
+        let error = read(source, options).unwrap_err();
+        assert!(matches!(error, ReadError::Canceled), "{error}");
+        assert!(zeros.reads < 100, "{}", zeros.reads);
+    }
 }
 
 const ID: &str = "00112233445566778899aabbccddeeff";

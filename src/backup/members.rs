@@ -281,6 +281,10 @@ impl<R: Read> Members<R> {
     }
 
     fn fill(&mut self) -> Result<usize, ReadError> {
+        // Zeros may stand between members without an end.
+        if self.gate.lock().is_canceled() {
+            return Err(ReadError::Canceled);
+        }
         let read = read(&mut self.source, &mut self.buffer, &self.gate);
         let count = read.map_err(|cause| self.failed(cause))?;
         self.pending = 0..count;
