@@ -2,6 +2,8 @@
 //!
 //! Lives here: chunks of which some are bad, a source that may fail, the
 //! reader that takes verdicts, A1 to A4. May not live here: the slots.
+//!
+//! No step may stay away, so one fairness does for all, as in `Ahead.tla`.
 
 use super::ENDS;
 use crate::check::{Model, Property};
@@ -242,14 +244,5 @@ impl Model for Pool {
             ));
         }
         properties
-    }
-
-    /// Nothing here may stay away: source, hashes and reader all go on.
-    fn actor(&self, event: &Event) -> usize {
-        match event {
-            Event::Read(_) | Event::Ended(_) => 0,
-            Event::Finished(..) => 1,
-            Event::Take | Event::Freed(_) | Event::Stop => 2,
-        }
     }
 }
