@@ -322,6 +322,14 @@ fn what_is_not_there_is_refused_in_full() {
         ),
         ("golden --writers 7", 2, "golden: 7 processes; wanted 1 to 6"),
         (
+            "--crash=9",
+            2,
+            "1 writers, 0 readers, 1 saves: the model has room for 1 to 5 \
+             processes and 1 to 3 saves, and only protocols that keep the \
+             lock can save twice; whoever dies begins again, so each crash \
+             takes room",
+        ),
+        (
             "golden --crash",
             2,
             "--crash: golden has no such bound; wanted model lock",
@@ -898,5 +906,20 @@ fn partial_order_is_named() {
         let (code, _, err) = check(wrong);
         assert_eq!(code, 2, "{wrong}");
         assert!(err.contains(why), "{wrong}: {err}");
+    }
+}
+
+#[test]
+fn the_list_has_json() {
+    let (code, out, err) = check("--list --json");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let checks = found["checks"].as_array().unwrap();
+    let is_default = |row: &&Value| row["default"] == true;
+    let by_default = checks.iter().filter(is_default).count();
+    assert!(by_default > 20 && by_default < checks.len(), "{by_default}");
+    let (_, text, _) = check("--list");
+    for row in checks {
+        assert!(text.contains(row["check"].as_str().unwrap()), "{row}");
     }
 }

@@ -8,6 +8,7 @@ mod picture;
 mod tasks;
 
 use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -40,7 +41,8 @@ pub(super) fn run(
     talk: Talk,
 ) -> Result<u8, Failure> {
     if arguments.list {
-        return exit::print(list().as_bytes()).map(|()| 0);
+        let text = if arguments.json { list_json() } else { list() };
+        return exit::print(text.as_bytes()).map(|()| 0);
     }
     if let Some(path) = &arguments.trace {
         let protocol = match &arguments.protocol {
@@ -122,6 +124,10 @@ fn conform(
     let directory = TempDirectory::new()
         .map_err(|error| Failure::io("temporary directory", &error))?;
     conform::conform(command, directory.path(), limits).map_err(|error| {
+        // The signal ended its processes, and is about to end this one.
+        while SIGNALED.load(Ordering::Acquire) {
+            std::thread::park();
+        }
         let code = match &error {
             ConformError::Io { source, .. } => exit::call_code(source.kind()),
             ConformError::Start { .. }
@@ -222,6 +228,24 @@ fn list() -> String {
     text
 }
 
+/// Every check by its title, and whether it is one of those without a name.
+fn list_json() -> String {
+    let row = |task: &Task, by_default: bool| {
+        serde_json::json!({
+            "model": task.model(), "check": task.title(), "default": by_default
+        })
+    };
+    let default = plan::default_tasks();
+    let named = phase_rows::all().into_iter().filter(|p| !p.by_default);
+    let named = named.map(Task::Phase);
+    let schedules = phase_rows::schedules().into_iter().enumerate();
+    let schedules = schedules.filter(|(_, schedule)| !schedule.by_default);
+    let schedules = schedules.map(|(number, _)| Task::Schedules(number));
+    let more = named.chain(schedules).map(|task| row(&task, false));
+    let rows = default.iter().map(|task| row(task, true)).chain(more);
+    format!("{}\n", serde_json::json!({ "checks": rows.collect::<Vec<_>>() }))
+}
+
 fn write(arguments: &CheckArguments, text: &str) -> Result<(), Failure> {
     match &arguments.out {
         Some(path) if path.as_os_str() != "-" => std::fs::write(path, text)
@@ -230,12 +254,16 @@ fn write(arguments: &CheckArguments, text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Whether a signal came that ends this process.
+static SIGNALED: AtomicBool = AtomicBool::new(false);
+
 /// A search cannot be interrupted; its process can.
 fn end_on_signal(talk: Talk) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::io("signals", &error))?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            SIGNALED.store(true, Ordering::Release);
             conform::clean_up();
             directory::clean_up();
             talk.note("canceled");

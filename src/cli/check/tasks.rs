@@ -235,6 +235,7 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         *arguments;
     let sized = writers.or(readers).is_some() || saves.is_some();
     let mut tasks = Vec::new();
+    let mut unfit = None;
     for protocol in protocols {
         let (crash, faults) = (crash.is_some(), faults.is_some());
         let sizes = if sized {
@@ -256,12 +257,20 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
                 }
                 // The list is for all protocols; not all can save twice.
                 Ok(_) => {}
-                Err(_) if !sized => {}
+                Err(error) if !sized => {
+                    unfit.get_or_insert(error);
+                }
                 Err(error) => return Err(Failure::usage(&error.to_string())),
             }
         }
     }
-    Ok(tasks)
+    // A bound that fits none of the sizes: nothing would be checked.
+    match unfit {
+        Some(error) if tasks.is_empty() => Err(Failure::usage(&format!(
+            "{error}; whoever dies begins again, so each crash takes room"
+        ))),
+        Some(_) | None => Ok(tasks),
+    }
 }
 
 /// The one model that is compared with its specification.
