@@ -551,6 +551,19 @@ fn a_cancel_before_the_end_leaves_nothing() {
     assert_eq!(left, ["qubes.xml"], "only what was complete");
 }
 
+/// A document may announce more than anybody reads in one line.
+#[test]
+fn an_error_names_some_qubes_and_counts_the_rest() {
+    let of = |count: usize| {
+        let qubes = (1..=count).map(|number| format!("q{number}")).collect();
+        ReadError::Missing { qubes }.to_string()
+    };
+    let tail = "nothing in the archive; wanted the files of";
+    assert_eq!(of(1), format!("q1: {tail} it"));
+    assert!(of(20).ends_with(&format!(", q20: {tail} them")));
+    assert!(of(23).ends_with(&format!(", q20 and 3 more: {tail} them")));
+}
+
 /// Zeros behind an archive, or before one, as long as anybody reads them; a
 /// cancel comes after some.
 struct Zeros {

@@ -4,6 +4,8 @@
 //! file may be, and what is missing. May not live here: where the files come
 //! from.
 
+use std::collections::BTreeSet;
+
 use super::report::{File, Qube};
 use crate::format::document::{Dialect, Document};
 use crate::format::escape::Escaped;
@@ -61,15 +63,14 @@ pub(super) fn missing(
     files: &[File],
 ) -> (Vec<String>, Vec<String>) {
     let (mut nothing, mut omissions) = (Vec::new(), Vec::new());
+    let names = Names::of(files);
     for qube in qubes {
         let name = Escaped(qube.name.as_bytes());
-        let own = files.iter().filter(|file| belongs(&file.name, qube));
-        let own: Vec<&[u8]> = own.map(|file| file.name.as_slice()).collect();
-        if own.is_empty() {
+        if !names.has_some_of(qube) {
             nothing.push(name.to_string());
             continue;
         }
-        for path in absent_of(qube, &own) {
+        for path in absent_of(qube, &names) {
             let path = Escaped(&path);
             omissions.push(format!(
                 "{path}: not in the archive, although qubes.xml announces the \
@@ -145,20 +146,37 @@ pub(super) fn link_prefix(name: &[u8]) -> Vec<u8> {
 
 /// Files that are missing of all qubes, by name.
 pub(super) fn absent(qubes: &[Qube], files: &[File]) -> Vec<Vec<u8>> {
-    let names: Vec<&[u8]> =
-        files.iter().map(|file| file.name.as_slice()).collect();
+    let names = Names::of(files);
     qubes.iter().flat_map(|qube| absent_of(qube, &names)).collect()
 }
 
-fn absent_of(qube: &Qube, names: &[&[u8]]) -> Vec<Vec<u8>> {
+/// The names of all files, in order: a document may announce as many qubes as
+/// there are files, and each is looked for.
+struct Names<'f>(BTreeSet<&'f [u8]>);
+
+impl<'f> Names<'f> {
+    fn of(files: &'f [File]) -> Self {
+        Self(files.iter().map(|file| file.name.as_slice()).collect())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.contains(path.as_bytes())
+    }
+
+    /// Whether one [`belongs`] to this qube.
+    fn has_some_of(&self, qube: &Qube) -> bool {
+        let below = format!("{}/", qube.path);
+        let mut below = self.0.range(below.as_bytes()..);
+        self.has(&qube.path)
+            || below.next().is_some_and(|name| belongs(name, qube))
+    }
+}
+
+fn absent_of(qube: &Qube, names: &Names) -> Vec<Vec<u8>> {
     // A template is one file, its whole directory.
     let whole = format!("{}/.", qube.path);
     let paths = wanted(qube).iter().map(|end| format!("{}{end}", qube.path));
-    let absent = paths.filter(|path| {
-        !names
-            .iter()
-            .any(|name| [path.as_bytes(), whole.as_bytes()].contains(name))
-    });
+    let absent = paths.filter(|path| !names.has(path) && !names.has(&whole));
     absent.map(String::into_bytes).collect()
 }
 

@@ -17,6 +17,16 @@ use crate::format::qfile::QfileError;
 use crate::format::tar::TarError;
 use crate::fsm::refused::Refused;
 
+/// Qubes that an error names.
+const NAMED: usize = 20;
+
+fn more(count: usize) -> String {
+    match count.checked_sub(NAMED) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" and {more} more"),
+    }
+}
+
 /// Why an archive was refused. Names are escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -137,8 +147,9 @@ pub enum ReadError {
     #[error("backup-header: promises no manifest; wanted one")]
     NotBound,
     /// Nothing of these qubes is there.
-    #[error("{}: nothing in the archive; wanted the files of {}",
-        .qubes.join(", "), if .qubes.len() == 1 { "it" } else { "them" })]
+    #[error("{}{}: nothing in the archive; wanted the files of {}",
+        .qubes.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "),
+        more(.qubes.len()), if .qubes.len() == 1 { "it" } else { "them" })]
     Missing {
         /// Their names.
         qubes: Vec<String>,

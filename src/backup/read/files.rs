@@ -3,6 +3,7 @@
 //! Lives here: which are decoded, where to, how they get their names. May not
 //! live here: the order of things (`read`), system calls (`backup::tree`).
 
+use std::collections::HashSet;
 use std::io::{Read, Write as _};
 
 use super::{Goal, ReadError, Reader, STORE_NAME, shown};
@@ -291,11 +292,12 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
             }
             None => complete::absent(&self.report.qubes, &self.report.files),
         };
+        let files = self.report.files.iter();
+        let mut there: HashSet<_> = files.map(|f| f.name.clone()).collect();
         for name in names {
-            let is_there = self.report.files.iter().any(|f| f.name == name);
             // Before `qubes.xml` is read, nobody knows what is not wanted.
             let is_wanted = !self.document || self.state_of(&name).is_none();
-            if !is_there && is_wanted {
+            if is_wanted && there.insert(name.clone()) {
                 self.report.files.push(File {
                     name,
                     chunks: 0,
