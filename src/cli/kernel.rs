@@ -25,12 +25,12 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// has put `/dev/null` there, open for reading too, which no shell does, and
 /// whatever is written vanishes.
 pub(super) fn stdout_was_closed() -> bool {
-    let out = rustix::stdio::stdout();
-    let is_null = rustix::fs::fstat(out).is_ok_and(|stat| {
+    let out = std::io::stdout();
+    let is_null = rustix::fs::fstat(&out).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == makedev(1, 3)
     });
-    let flags = rustix::fs::fcntl_getfl(out);
+    let flags = rustix::fs::fcntl_getfl(&out);
     is_null && flags.is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
