@@ -376,7 +376,6 @@ fn runs_are_told_in_words() {
 /// How often by default, as the specification says it.
 #[test]
 fn so_many_crashes_and_faults_happen_in_a_run() {
-    //= spec/lock.md#crashes-and-faults
     let sizes = |crash: bool, faults: bool| {
         let mut all = troubles(crash, faults);
         all.extend(troubles_of((4, 0, 1), crash, faults));
