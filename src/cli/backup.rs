@@ -226,8 +226,7 @@ pub(super) fn restore(
 pub(super) fn cat(arguments: &CatArguments, talk: Talk) -> Result<u8, Failure> {
     let limit_decoded = !arguments.no_decoded_limit;
     let canceled = Canceled::by_signal(talk)?;
-    let output = Output::for_data(&canceled)
-        .map_err(|error| Failure::io("stdout", &error))?;
+    let output = output(&canceled)?;
     let run = Run { limit_decoded, ..Run::new(talk, &canceled, &output) };
     let mut buffer = BufWriter::with_capacity(BLOCK_BYTES, &output);
     let mut report = Report::default();

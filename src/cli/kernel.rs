@@ -10,7 +10,6 @@ use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, makedev};
 use rustix::io::Errno as Os;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{
@@ -20,19 +19,6 @@ use zeroize::Zeroizing;
 
 /// How often somebody who waits looks whether it was canceled.
 pub(super) const TICK: Duration = Duration::from_millis(50);
-
-/// Whether stdout was closed when this process began: then the runtime of Rust
-/// has put `/dev/null` there, open for reading too, which no shell does, and
-/// whatever is written vanishes.
-pub(super) fn stdout_was_closed() -> bool {
-    let out = std::io::stdout();
-    let is_null = rustix::fs::fstat(&out).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == makedev(1, 3)
-    });
-    let flags = rustix::fs::fcntl_getfl(&out);
-    is_null && flags.is_ok_and(|flags| flags.contains(OFlags::RDWR))
-}
 
 /// The terminal of this process, silent until it is dropped.
 pub(super) struct Terminal {

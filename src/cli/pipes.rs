@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::cancel::Canceled;
 use super::exit::Failure;
-use super::kernel::{TICK, stdout_was_closed};
+use super::kernel::TICK;
 use crate::fsm::cancel::Gate;
 
 /// A source that may block for ever: a thread reads it, so that a cancel is
@@ -109,15 +109,6 @@ impl<'c> Output<'c> {
         // Not through the buffer of `stdout`, which looks for lines.
         let out = File::from(stdout().as_fd().try_clone_to_owned()?);
         Ok(Self::of(out, "stdout", canceled))
-    }
-
-    /// As [`new`](Self::new), for bytes that are not only told: where nobody
-    /// can ever read them there is an error.
-    pub(super) fn for_data(canceled: &'c Canceled) -> Result<Self> {
-        if stdout_was_closed() {
-            return Err(Error::other("closed; wanted one that takes bytes"));
-        }
-        Self::new(canceled)
     }
 
     /// Something else.

@@ -117,12 +117,8 @@ pub(super) fn backup(
     if !arguments.no_manifest {
         contents.leave_out_unlisted();
     }
-    let is_piped = arguments.to.as_os_str() == "-";
-    let output = match is_piped && !arguments.dry_run {
-        true => Output::for_data(&canceled),
-        false => Output::new(&canceled),
-    };
-    let output = output.map_err(|error| Failure::io("stdout", &error))?;
+    let output = Output::new(&canceled)
+        .map_err(|error| Failure::io("stdout", &error))?;
     if arguments.dry_run {
         let text = plan(&contents, arguments.json);
         output.print(text.as_bytes())?;

@@ -107,8 +107,7 @@ pub enum MacTextError {
     },
     /// What `scrypt enc` writes, which stands here in backups of format 4.
     ///
-    /// Source: scrypt's FORMAT, bytes 0 to 6 of encrypted data; core-admin
-    /// `backup.py`, `_prepare_backup_header` since release 4.0.
+    /// Source: scrypt's FORMAT, bytes 0 to 6 of encrypted data.
     #[error("hmac text: encrypted by scrypt, as in format 4; wanted format 3")]
     Scrypt,
     /// Something behind the first line.
