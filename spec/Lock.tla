@@ -73,7 +73,7 @@ AfterLock == IF LockFile THEN "storeopen"
 AfterStat == IF Check = "before" THEN "lock" ELSE "load"
 AfterRead(p) == IF p \in Readers THEN "release" ELSE "create"
 AfterLoad(p) == IF LockFile THEN "storeclose" ELSE AfterRead(p)
-AfterKeep == IF Verify THEN "cmpstat" ELSE "rename"
+AfterKeep == IF Verify THEN "cmpread" ELSE "rename"
 AfterSync == IF Keep = "locked" THEN "locktmp"
              ELSE IF Keep = "nothing" THEN "closetmp" ELSE AfterKeep
 AfterSyncdir == IF LockFile THEN "release" ELSE "closeold"
@@ -171,15 +171,16 @@ Closetmp(p) ==
   /\ pc' = [pc EXCEPT ![p] = AfterKeep]
   /\ UNCHANGED <<path, content, whole, lock, fd, name, base, saved>>
 
-Cmpstat(p) ==
-  /\ pc[p] = "cmpstat"
-  /\ pc' = [pc EXCEPT ![p] = IF path = fd[p] THEN "cmpread" ELSE "unlink"]
-  /\ UNCHANGED <<path, content, whole, lock, fd, tmp, name, base, saved>>
-
+(* The content first, the name last: whoever comes between is still seen.  *)
 Cmpread(p) ==
   /\ pc[p] = "cmpread"
   /\ pc' = [pc EXCEPT ![p] = IF content[fd[p]] = base[p]
-                             THEN "rename" ELSE "unlink"]
+                             THEN "cmpstat" ELSE "unlink"]
+  /\ UNCHANGED <<path, content, whole, lock, fd, tmp, name, base, saved>>
+
+Cmpstat(p) ==
+  /\ pc[p] = "cmpstat"
+  /\ pc' = [pc EXCEPT ![p] = IF path = fd[p] THEN "rename" ELSE "unlink"]
   /\ UNCHANGED <<path, content, whole, lock, fd, tmp, name, base, saved>>
 
 Unlink(p) ==
@@ -240,7 +241,7 @@ Release(p) ==
 Step(p) == \/ Open(p) \/ Lock(p) \/ Statfd(p) \/ Statname(p) \/ Reopen(p)
            \/ Storeopen(p) \/ Load(p) \/ Storeclose(p)
            \/ Create(p) \/ Write(p) \/ Sync(p) \/ Locktmp(p) \/ Closetmp(p)
-           \/ Cmpstat(p) \/ Cmpread(p) \/ Unlink(p) \/ Discard(p)
+           \/ Cmpread(p) \/ Cmpstat(p) \/ Unlink(p) \/ Discard(p)
            \/ Rename(p) \/ Syncdir(p) \/ Closeold(p) \/ Release(p)
 Next == \E p \in Procs : Step(p)
 Spec == Init /\ [][Next]_vars
@@ -251,7 +252,7 @@ FairSpec == Spec /\ Fairness
 (* Properties.                                                             *)
 Pcs == {"open", "lock", "statfd", "statname", "reopen", "storeopen", "load",
         "storeclose", "create", "write", "sync", "locktmp", "closetmp",
-        "cmpstat", "cmpread", "unlink", "discard", "rename", "syncdir",
+        "cmpread", "cmpstat", "unlink", "discard", "rename", "syncdir",
         "closeold", "release", "done", "refused"}
 TypeOK ==
   /\ path \in Inodes
@@ -276,8 +277,8 @@ Refusing(p) == pc[p] \in {"unlink", "discard"}
 Dropped(p) == /\ Keep = "nothing" /\ ~LockFile
               /\ pc[p] \in {"syncdir", "closeold"}
 Holder(p) == /\ pc[p] \in {"load", "storeopen", "storeclose", "create",
-                           "write", "sync", "locktmp", "closetmp", "cmpstat",
-                           "cmpread", "unlink", "discard", "rename",
+                           "write", "sync", "locktmp", "closetmp", "cmpread",
+                           "cmpstat", "unlink", "discard", "rename",
                            "syncdir", "closeold", "release"}
              /\ ~Dropped(p)
 Loaded(p) == /\ Holder(p) /\ ~Refusing(p)

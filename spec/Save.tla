@@ -2,12 +2,14 @@
 (* The shipped protocol of Lock.tla with crashes and faults: a process     *)
 (* dies, the power is cut, or a call fails, at any step.  What a process   *)
 (* sees is as in Lock.tla; below it lies the medium, which knows only what *)
-(* was synced.                                                             *)
+(* was synced.  Where nothing crashes, somebody who does not follow the    *)
+(* protocol may change the store.                                          *)
 EXTENDS Naturals, FiniteSets
 CONSTANTS Writers,  \* the processes
           Saves,    \* saves of one writer in its session
           Slots,    \* inode slots
           Crashes, Faults, \* so many at most
+          Changes,  \* by somebody who does not follow, at most
           Errnos    \* what a call may fail with
 VARIABLES path, content, whole, lock, pc, fd, tmp, name, base, saved,
                     \* as in Lock.tla; saved begins again with the session
@@ -26,19 +28,25 @@ VARIABLES path, content, whole, lock, pc, fd, tmp, name, base, saved,
           gone,     \* has a cut left what must not be?
           faults,   \* that may still come
           why,      \* writer -> <<>>, or <<what its session will report>>
-          cause     \* writer -> <<>>, or <<what it must report>>
+          cause,    \* writer -> <<>>, or <<what it must report>>
+          changes,  \* by somebody who does not follow, that may come
+          deposed   \* writers that held the store when it was changed so
 seen == <<path, content, whole, lock, fd, main, tmp, name, base, saved, made,
           leftover>>
 medium == <<below, past>>
 rest   == <<acked, faults, cause>>
 vars == <<path, content, whole, lock, pc, fd, main, tmp, name, base, saved,
           made, leftover, below, past, acked, crashes, gone, faults, why,
-          cause>>
+          cause, changes, deposed>>
 
 Inodes == 1..Slots
 None   == 0
 First  == 1
 Update(p) == <<p, made[p] + 1>>
+(* The updates of those who do not follow, the first one first.            *)
+Others == "others"
+
+ASSUME Changes = 0 \/ Crashes = 0
 
 Init == /\ path = First
         /\ content = [i \in Inodes |-> {}]
@@ -61,6 +69,8 @@ Init == /\ path = First
         /\ faults = Faults
         /\ why = [p \in Writers |-> <<>>]
         /\ cause = [p \in Writers |-> <<>>]
+        /\ changes = Changes
+        /\ deposed = {}
 
 -----------------------------------------------------------------------------
 (* What is seen.                                                           *)
@@ -87,13 +97,18 @@ Outcomes ==
   UNION {IF d[1] # <<>> THEN {<<d[1][1], d[2]>>}
          ELSE {<<c, d[2]>> : c \in Contents} : d \in past \cup {Today}}
 
+Holds(p) == pc[p] \notin {"open", "lock", "statfd", "statname", "reopen",
+                          "close", "done", "refused"}
+
 (* The medium after a call of which it need not know more: b and d are     *)
 (* below and past so far, n and l the temporary names after the call, a    *)
 (* the file of the store.  When the last crash has come, nobody will ever  *)
-(* look at it again.  Nothing happens once an acknowledged update is gone.  *)
+(* look at it again.  Nothing happens once an acknowledged update is gone, *)
+(* and who has given the store back is not deposed any more.               *)
 Keep(b, d, a, n, l) ==
   /\ ~gone
-  /\ UNCHANGED <<crashes, gone>>
+  /\ deposed' = {p \in deposed : Holds(p)'}
+  /\ UNCHANGED <<crashes, gone, changes>>
   /\ IF crashes = 0 THEN UNCHANGED medium
      ELSE /\ below' = [i \in Inodes |-> IF i \in Linked(a, n, l) THEN b[i]
                                         ELSE <<>>]
@@ -194,30 +209,35 @@ Sync(p) ==
   /\ UNCHANGED <<seen, rest>>
 
 Locktmp(p) ==
-  /\ pc[p] = "locktmp" /\ Go(p, "cmpstat")
+  /\ pc[p] = "locktmp" /\ Go(p, "cmpread")
   /\ lock[tmp[p]] = {}
   /\ lock' = [lock EXCEPT ![tmp[p]] = {p}]
   /\ Same
   /\ UNCHANGED <<path, content, whole, fd, main, tmp, name, base, saved, made,
                  leftover, rest>>
 
-Cmpstat(p) ==
-  /\ pc[p] = "cmpstat"
-  /\ IF path = fd[p] THEN Go(p, "cmpread") ELSE Fail(p, "unlink", "changed")
-  /\ Same
-  /\ UNCHANGED <<seen, rest>>
-
+(* The content first, the name last: whoever comes between is still seen.  *)
+(* Whoever was deposed must say why it does not save.                      *)
+Differs(p) == /\ Fail(p, "unlink", "changed")
+              /\ cause' = IF p \in deposed /\ cause[p] = <<>>
+                          THEN [cause EXCEPT ![p] = <<"changed">>] ELSE cause
 Cmpread(p) ==
   /\ pc[p] = "cmpread"
-  /\ IF content[fd[p]] = base[p] THEN Go(p, "rename")
-     ELSE Fail(p, "unlink", "changed")
+  /\ IF content[fd[p]] = base[p] THEN Go(p, "cmpstat") /\ UNCHANGED cause
+     ELSE Differs(p)
   /\ Same
-  /\ UNCHANGED <<seen, rest>>
+  /\ UNCHANGED <<seen, acked, faults>>
+
+Cmpstat(p) ==
+  /\ pc[p] = "cmpstat"
+  /\ IF path = fd[p] THEN Go(p, "rename") /\ UNCHANGED cause ELSE Differs(p)
+  /\ Same
+  /\ UNCHANGED <<seen, acked, faults>>
 
 (* Until the directory is synced a cut may bring back what the name led to *)
 (* before, with what that file may hold.                                   *)
-Rename(p) ==
-  /\ pc[p] = "rename" /\ Go(p, "syncdir")
+Renames(p) ==
+  /\ name[p] # None /\ Go(p, "syncdir")
   /\ path' = name[p]
   /\ name' = [name EXCEPT ![p] = None]
   /\ Blank(Live(path', fd, tmp, name', leftover))
@@ -229,6 +249,14 @@ Rename(p) ==
      IN Keep(below, UNION {fixed(d) : d \in past \cup {Today}}, path', name',
              leftover)
   /\ UNCHANGED <<lock, fd, main, tmp, leftover, rest>>
+(* A deposed writer swept the new file before it was locked.               *)
+Missing(p) ==
+  /\ name[p] = None /\ Fail(p, "unlink", "ENOENT")
+  /\ cause' = IF cause[p] = <<>> THEN [cause EXCEPT ![p] = <<"ENOENT">>]
+              ELSE cause
+  /\ Same
+  /\ UNCHANGED <<seen, acked, faults>>
+Rename(p) == pc[p] = "rename" /\ (Renames(p) \/ Missing(p))
 
 Syncdir(p) ==
   /\ pc[p] = "syncdir" /\ Go(p, "closeold")
@@ -297,7 +325,7 @@ Instead(p) ==
   CASE pc[p] = "open" -> "refused"
     [] pc[p] \in {"lock", "statfd", "statname"} -> "close"
     [] pc[p] \in {"load", "create"} -> "release"
-    [] pc[p] \in {"write", "sync", "locktmp", "cmpstat", "cmpread",
+    [] pc[p] \in {"write", "sync", "locktmp", "cmpread", "cmpstat",
                   "rename"} -> "unlink"
     [] pc[p] = "syncdir" -> "closeold"
     [] OTHER -> "nowhere"
@@ -321,7 +349,7 @@ Fault(p) ==
        /\ Spent(p, FALSE, with)
        /\ pc[p] = "unlink" /\ Go(p, "discard")
        /\ name' = [name EXCEPT ![p] = None]
-       /\ leftover' = leftover \cup {name[p]}
+       /\ leftover' = leftover \cup ({name[p]} \ {None})
        /\ Keep(below, past, path, name', leftover')
        /\ UNCHANGED <<path, content, whole, lock, fd, main, tmp, base, saved,
                       made, acked>>
@@ -350,7 +378,7 @@ Kill(p) ==
   /\ why' = [why EXCEPT ![p] = <<>>]
   /\ cause' = [cause EXCEPT ![p] = <<>>]
   /\ Forget
-  /\ UNCHANGED <<path, made, acked, gone, faults>>
+  /\ UNCHANGED <<path, made, acked, gone, faults, changes, deposed>>
 
 (* The power is cut: any outcome that the medium allows.  Nothing that was *)
 (* acknowledged may be missing, unless it was overwritten before.          *)
@@ -376,31 +404,56 @@ Cut ==
   /\ why' = [p \in Writers |-> IF Over(p) THEN why[p] ELSE <<>>]
   /\ cause' = [p \in Writers |-> IF Over(p) THEN cause[p] ELSE <<>>]
   /\ crashes' = crashes - 1
-  /\ UNCHANGED <<made, acked, faults>>
+  /\ UNCHANGED <<made, acked, faults, changes, deposed>>
+
+-----------------------------------------------------------------------------
+(* Somebody who does not follow the protocol adds an update, by a rename   *)
+(* of its own or in place, at any moment but between the last look of a    *)
+(* save that could see it and the rename.                                  *)
+Changed == content[path] \cup {<<Others, Changes - changes + 1>>}
+Change(blind) ==
+  /\ changes > 0
+  /\ \A p \in Writers : pc[p] \notin blind
+  /\ changes' = changes - 1
+  /\ deposed' = deposed \cup {p \in Writers : Holds(p)}
+  /\ UNCHANGED <<lock, pc, fd, main, tmp, name, base, saved, made, leftover,
+                 medium, crashes, gone, why, rest>>
+Replace ==
+  /\ Change({"rename"})
+  /\ Free # {}
+  /\ path' = Least(Free)
+  /\ LET live == Live(path', fd, tmp, name, leftover)
+     IN /\ content' = [i \in Inodes |-> IF i = path' THEN Changed
+                                        ELSE IF i \in live THEN content[i]
+                                        ELSE {}]
+        /\ whole' = [i \in Inodes |-> i = path' \/ (i \in live /\ whole[i])]
+Overwrite ==
+  /\ Change({"cmpstat", "rename"})
+  /\ content' = [content EXCEPT ![path] = Changed]
+  /\ UNCHANGED <<path, whole>>
 
 Step(p) == \/ Open(p) \/ Lock(p) \/ Statfd(p) \/ Statname(p) \/ Reopen(p)
            \/ Load(p) \/ Sweep(p) \/ Create(p) \/ Write(p) \/ Sync(p)
-           \/ Locktmp(p) \/ Cmpstat(p) \/ Cmpread(p) \/ Rename(p)
+           \/ Locktmp(p) \/ Cmpread(p) \/ Cmpstat(p) \/ Rename(p)
            \/ Syncdir(p) \/ Closeold(p) \/ Unlink(p) \/ Discard(p)
            \/ Release(p) \/ Close(p)
-Next == Cut \/ \E p \in Writers : Step(p) \/ Kill(p) \/ Fault(p)
+Next == \/ Cut \/ \E p \in Writers : Step(p) \/ Kill(p) \/ Fault(p)
+        \/ Replace \/ Overwrite
 Spec == Init /\ [][Next]_vars
 FairSpec == Spec /\ \A p \in Writers : WF_vars(Step(p))
 
 -----------------------------------------------------------------------------
 (* Properties: spec/lock.md.                                               *)
-Holds(p) == pc[p] \notin {"open", "lock", "statfd", "statname", "reopen",
-                          "close", "done", "refused"}
 (* On the way back, or out, because something has failed.                  *)
 Back(p) == why[p] # <<>> /\ pc[p] # "closeold"
 SlotsSuffice == Free # {} \/ \A p \in Writers : pc[p] # "create"
 S1NoLostUpdate == gone \/ acked \subseteq content[path]
 S1NoStaleRead ==
-  \A p \in Writers : (Holds(p) /\ pc[p] # "load" /\ ~Back(p))
-                       => base[p] = content[path]
+  \A p \in Writers \ deposed : (Holds(p) /\ pc[p] # "load" /\ ~Back(p))
+                                 => base[p] = content[path]
 S2OneHolder ==
-  /\ \A p, q \in Writers : (Holds(p) /\ Holds(q)) => p = q
-  /\ \A p \in Writers : Holds(p) =>
+  /\ \A p, q \in Writers \ deposed : (Holds(p) /\ Holds(q)) => p = q
+  /\ \A p \in Writers \ deposed : Holds(p) =>
        path = IF pc[p] \in {"syncdir", "closeold"} THEN tmp[p] ELSE fd[p]
 S3Whole == gone \/ whole[path]
 S4NotGone == ~gone
@@ -414,5 +467,7 @@ S5NoLeftovers == \A p \in Writers : Over(p) =>
 S6FirstCause == \A p \in Writers :
   Over(p) => IF cause[p] # <<>> THEN pc[p] = "refused" /\ why[p] = cause[p]
              ELSE pc[p] = "done"
+S8OthersStay ==
+  \A k \in 1..(Changes - changes) : <<Others, k>> \in content[path]
 S7Finishes == \A p \in Writers : <>(gone \/ Over(p))
 =============================================================================

@@ -118,17 +118,21 @@ END
     arguments=(lock --protocol "$1" --writers "$2" --readers "$3" --saves "$4")
 }
 
-# troubled WRITERS SAVES CRASHES FAULTS
+# troubled WRITERS SAVES CRASHES FAULTS [CHANGES BY OTHERS]
 troubled() {
     graph Save <<END
   Writers = {$(names w "$1")}
   Saves = $2
-  Slots = $(($1 + 2 + $3 + $4))
+  Slots = $(($1 + 2 + $3 + $4 + ${5:-0}))
   Crashes = $3
   Faults = $4
+  Changes = ${5:-0}
   Errnos = {"ENOSPC", "EIO", "EINTR", "EDQUOT", "EACCES"}
 END
-    arguments=(lock --writers "$1" --saves "$2" --crash="$3" --faults="$4")
+    arguments=(lock --writers "$1" --saves "$2")
+    [ "$3" = 0 ] || arguments+=(--crash="$3")
+    [ "$4" = 0 ] || arguments+=(--faults="$4")
+    [ "${5:-0}" = 0 ] || arguments+=(--others="$5")
 }
 
 # cancel CANCELERS STUBBORN
@@ -270,6 +274,7 @@ if [ "$parts" = dumps ]; then
     lock shipped 2 0 1 && mv graph.dot "$dumps/lock-shipped-2w.dot"
     troubled 1 1 1 0 && mv graph.dot "$dumps/save-1w.dot"
     troubled 1 1 0 1 && mv graph.dot "$dumps/save-fault.dot"
+    troubled 1 1 0 0 1 && mv graph.dot "$dumps/save-others.dot"
     cancel 1 FALSE && mv graph.dot "$dumps/cancel-1.dot"
     reading restore shipped 2x2 && mv graph.dot "$dumps/restore-2x2.dot"
     members before 4 && mv graph.dot "$dumps/members-before-4.dot"
@@ -292,6 +297,10 @@ reached Lock T2NoShare 'Readers={r1, r2}'
 holds Save
 for twin in TNoDoubt TNoLeftover TNotReported TNotInDoubt TNotAfterCrash; do
     reached Save "$twin"
+done
+holds Others
+for twin in TNotDeposed TNotSeen TNotSwept; do
+    reached Others "$twin"
 done
 holds Cancel
 for twin in TNotDone TNotFailed TNotCanceled TNotTooLate TNotRefused; do
@@ -349,6 +358,12 @@ same troubled 3 1 0 1
 same troubled 2 2 0 1
 same troubled 1 1 1 1
 same troubled 2 1 1 1
+same troubled 1 1 0 0 1
+same troubled 2 1 0 0 1
+same troubled 2 1 0 0 2
+same troubled 2 1 0 1 1
+same troubled 2 2 0 0 1
+same troubled 3 1 0 0 1
 same cancel 1 FALSE
 same cancel 1 TRUE
 same cancel 2 FALSE
@@ -461,6 +476,15 @@ if [ "$parts" = all ]; then
     planted Save "a later failure is the cause" \
         's/IF harmless .. cause.p. # <<>> THEN/IF harmless THEN/' \
         troubled 1 1 0 2
+    planted Save "the name is not looked at" \
+        's/^  .. IF path = fd.p. THEN Go(p, "rename").*/  \/\\ Go(p, "rename") \/\\ UNCHANGED cause/' \
+        troubled 2 1 0 0 1
+    planted Save "nobody is deposed" \
+        "s/^  .. deposed' = deposed .cup .*/  \/\\\\ UNCHANGED deposed/" \
+        troubled 2 1 0 0 1
+    planted Save "others write while a save reads" \
+        's/^  .. Change({"cmpstat", "rename"})/  \/\\ Change({"rename"})/' \
+        troubled 2 1 0 0 1
     planted Cancel "KILL for children that TERM has reached" \
         's/^  .. Send(running, "kill")/  \/\\ Send({i \\in running : child[i] # <<"running", "term">>}, "kill")/' \
         cancel 1 TRUE

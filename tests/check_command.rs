@@ -105,7 +105,7 @@ fn the_list_names_every_model_and_every_check() {
     let checks = out.split("default checks:\n").nth(1).unwrap();
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
-    assert_eq!(checks.lines().count(), 90);
+    assert_eq!(checks.lines().count(), 93);
     assert_eq!(others.lines().count(), 117);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
@@ -482,7 +482,7 @@ fn a_crash_of_history_is_told_in_words() {
 fn every_mutant_is_found_as_its_row_says() {
     let (code, rows) = rows("--mutants");
     assert_eq!(code, 0);
-    assert_eq!(rows.len(), 143);
+    assert_eq!(rows.len(), 147);
     for row in &rows {
         assert_eq!(row["expected"], true, "{row}");
         assert_eq!(row["coverage"], "exhaustive", "{row}");

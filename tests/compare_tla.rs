@@ -28,6 +28,7 @@ use qubes_fsm::fsm::protocol::{HISTORY_2014, Protocol, SHIPPED};
 
 const SAVE: &str = "save-1w.dot";
 const FAULT: &str = "save-fault.dot";
+const OTHERS: &str = "save-others.dot";
 const AHEAD: &str = "ahead-2x3.dot";
 const TO_FILE: &str = "backup-file-4.dot";
 const TO_STREAM: &str = "backup-stream-4.dot";
@@ -93,6 +94,23 @@ fn flaws_with_failing_calls_are_different() {
         let compared = against(&Troubled { flaw, ..right }, &text);
         assert!(matches!(compared, Compared::Different(_)), "{flaw:?}");
     }
+}
+
+/// So has what sees less of the changes that others make.
+#[test]
+fn flaws_beside_others_are_different() {
+    let text = text(OTHERS);
+    let right = Troubled::new(SHIPPED, (1, 0, 1), 0, 0).unwrap();
+    let right = right.changed(1).unwrap();
+    assert!(matches!(against(&right, &text), Compared::Equal { .. }));
+    let flaws = [Flaw::ContentUnchecked, Flaw::StatUnchecked, Flaw::StatFirst];
+    for flaw in flaws {
+        let compared = against(&Troubled { flaw, ..right }, &text);
+        assert!(matches!(compared, Compared::Different(_)), "{flaw:?}");
+    }
+    let unchanged = right.changed(0).unwrap();
+    let compared = against(&unchanged, &text);
+    assert!(matches!(compared, Compared::Different(_)));
 }
 
 /// Whatever was done wrong around the gate has another graph.

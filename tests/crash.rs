@@ -171,7 +171,10 @@ fn replay(
                 processes.fill_with(|| None);
                 lay_out(directory, outcome, turn);
             }
-            Step::Fault(_) | Step::Odd(..) | Step::Touched => {
+            Step::Fault(_)
+            | Step::Odd(..)
+            | Step::Touched
+            | Step::Changed(_) => {
                 panic!("{step:?}: not asked for")
             }
         }

@@ -190,7 +190,8 @@ fn after_a_crash_too() {
                 | Step::Killed(_)
                 | Step::Cut(_)
                 | Step::Odd(..)
-                | Step::Touched => None,
+                | Step::Touched
+                | Step::Changed(_) => None,
             })
         };
         let mut states = model.initial();

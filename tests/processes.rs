@@ -18,7 +18,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +29,9 @@ use common::{
     FILE, INCREMENT, OURS, Place, await_open, document, finish, increment,
     python, setting,
 };
+use qubes_fsm::fsm::Effect;
 use qubes_fsm::store::document::{Document, Limits};
-use qubes_fsm::store::{Loaded, Store, StoreError};
+use qubes_fsm::store::{Loaded, Observer, Store, StoreError};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{
     Pid, Signal, kill_process, kill_process_group, test_kill_process,
@@ -200,6 +204,57 @@ fn who_waited_for_a_replaced_file_starts_again() {
     assert!(waiting.wait().unwrap().success());
     let both = document(1).replace("label='a&#9;&lt;b'", "label='later'");
     assert_eq!(place.read(), both);
+}
+
+/// Whenever a stranger comes, between any two calls of a save up to the last
+/// look, its change stays: a rename over the store, and a write in place that
+/// leaves size and time as they were.
+//= spec/lock.md#s8-others-changes-stay
+//= spec/lock.md#refuse-what-was-not-loaded
+#[test]
+fn a_stranger_may_come_between_any_two_calls() {
+    for in_place in [false, true] {
+        let mut came = 0;
+        for at in 0.. {
+            let place = Place::new();
+            let mut store = Store::open(&place.store).unwrap();
+            let (path, calls) = (place.store.clone(), AtomicUsize::new(0));
+            store.observer = Some(Observer::new(move |logged| {
+                let loaded = calls.load(Ordering::SeqCst) > 0
+                    || matches!(logged.effect, Effect::Read(_));
+                if loaded && calls.fetch_add(1, Ordering::SeqCst) == at {
+                    stranger(&path, in_place);
+                }
+            }));
+            let loaded = store.lock().unwrap().load().unwrap();
+            let failed = loaded.save(document(1).into_bytes());
+            // Behind the last look nobody can see it.
+            if failed.is_ok() {
+                break;
+            }
+            assert!(failed.is_err(), "{in_place} {at}");
+            assert_eq!(place.read(), document(7), "{in_place} {at}");
+            assert!(place.others().is_empty(), "{:?}", place.others());
+            came += 1;
+        }
+        // Behind read, sweep, create, write, fsync and lock; behind the read
+        // of the content only a rename is seen.
+        assert_eq!(came, if in_place { 6 } else { 7 });
+    }
+}
+
+fn stranger(path: &Path, in_place: bool) {
+    if in_place {
+        let before = fs::metadata(path).unwrap();
+        assert_eq!(before.len(), document(7).len() as u64);
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(document(7).as_bytes()).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+    } else {
+        let beside = path.with_extension("theirs");
+        fs::write(&beside, document(7)).unwrap();
+        fs::rename(&beside, path).unwrap();
+    }
 }
 
 #[test]

@@ -9,12 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use qubes_fsm::check::explore::{Limits, Report, Verdict, explore};
-use qubes_fsm::check::lock::S7;
-use qubes_fsm::check::plan::{troubles, troubles_of, violated};
+use qubes_fsm::check::lock::{S7, S8};
+use qubes_fsm::check::plan::{troubles, troubles_of, violated, violated_among};
 use qubes_fsm::check::trouble::{Flaw, S4, S5_SWEPT, S6, Troubled, words};
 use qubes_fsm::check::{Coverage, Kind, Model as _};
 use qubes_fsm::fsm::protocol::{
-    HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, Protocol, SHIPPED,
+    HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, NAMED, Protocol,
+    SHIPPED,
 };
 use qubes_fsm::fsm::{Access, Effect, Errno, Event, Fd, Name};
 use qubes_fsm::sim::crash::{Data, Media, Outcome};
@@ -67,6 +68,71 @@ fn what_is_shipped_holds_among_crashes_and_faults() {
         assert_eq!(found, counts, "{name} {bounds:?} {crashes} {faults}");
         assert_eq!(model.flaw, Flaw::None);
     }
+}
+
+/// Somebody who does not follow the protocol loses nothing by it.
+//= spec/lock.md#s8-others-changes-stay
+//= spec/lock.md#refuse-what-was-not-loaded
+#[test]
+fn what_is_shipped_leaves_changes_by_others_alone() {
+    let known: [(Bounds, [u8; 2], [usize; 3]); 6] = [
+        ((1, 0, 1), [0, 1], [106, 130, 17]),
+        ((2, 0, 1), [0, 1], [2_520, 4_344, 33]),
+        ((2, 0, 1), [0, 2], [20_892, 41_228, 33]),
+        ((2, 0, 1), [1, 1], [25_179, 60_086, 34]),
+        ((2, 1, 1), [0, 1], [16_741, 35_062, 43]),
+        ((3, 0, 1), [0, 1], [47_146, 96_218, 53]),
+    ];
+    for (bounds, [faults, changes], counts) in known {
+        let model = Troubled::new(SHIPPED, bounds, 0, faults).unwrap();
+        let report = all(&model.changed(changes).unwrap());
+        assert!(report.proves(), "{bounds:?}: {:?}", broken(&report));
+        let found = [report.states, report.edges, report.depth];
+        assert_eq!(found, counts, "{bounds:?} {faults} {changes}");
+    }
+}
+
+/// Whoever refuses nothing overwrites what others write, and each falls as is
+/// said of it.
+#[test]
+fn who_refuses_nothing_is_known() {
+    let sizes = (0..3_usize).flat_map(|w| (0..3_usize).map(move |r| (w, r)));
+    let sizes = sizes.filter(|(w, r)| (1..=3).contains(&(w + r)));
+    for (writers, readers) in sizes {
+        for protocol in NAMED {
+            let bounds = (writers, readers, 1);
+            let model = Troubled::new(protocol, bounds, 0, 0).unwrap();
+            let model = model.changed(1).unwrap();
+            let found = broken(&all(&model));
+            let wanted = violated_among(&model);
+            assert_eq!(found, wanted, "{} {bounds:?}", protocol.name);
+            let falls = !protocol.verify && writers > 0;
+            assert_eq!(found.contains(&S8), falls, "{}", protocol.name);
+        }
+    }
+}
+
+/// Both looks are needed, in this order.
+#[test]
+fn each_look_sees_what_the_other_cannot() {
+    let model = Troubled::new(SHIPPED, (1, 0, 1), 0, 0).unwrap();
+    let model = model.changed(1).unwrap();
+    let last = |flaw| {
+        let model = Troubled { flaw, ..model };
+        let report = all(&model);
+        let run = report.violation(S8).unwrap();
+        let lines = words::lines(&model, run, S8);
+        assert_eq!(lines.last().unwrap().text, LOST);
+        let mut change = lines.iter().filter(|line| line.text.contains(LOCK));
+        change.next().unwrap().text.clone()
+    };
+    const LOST: &str = "*** what somebody else wrote is gone";
+    const LOCK: &str = "somebody without a lock";
+    let renames = "*** somebody without a lock renames over 'qubes.xml'";
+    let writes = "*** somebody without a lock writes to 'qubes.xml'";
+    assert_eq!(last(Flaw::ContentUnchecked), writes);
+    assert_eq!(last(Flaw::StatUnchecked), renames);
+    assert_eq!(last(Flaw::StatFirst), renames);
 }
 
 /// However often a process saves, none of its updates is another's.
@@ -143,6 +209,13 @@ fn what_has_no_room_is_refused() {
     assert!(Troubled::new(SHIPPED, (2, 0, 3), 1, 0).is_err());
     assert!(Troubled::new(SHIPPED, (2, 0, 3), 0, 2).is_ok());
     assert!(Troubled::new(SHIPPED, (5, 1, 1), 1, 0).is_err());
+    // What a cut leaves of a change by others is not modelled.
+    let crashing = Troubled::new(SHIPPED, (2, 0, 1), 1, 0).unwrap();
+    let error = crashing.changed(1).unwrap_err().to_string();
+    assert!(error.starts_with("1 changes by others with 1 crashes:"));
+    assert_eq!(crashing.changed(0), Ok(crashing));
+    let plain = Troubled::new(SHIPPED, (2, 0, 1), 0, 0).unwrap();
+    assert!(plain.changed(4).is_ok() && plain.changed(5).is_err());
     let error = Troubled::new(SHIPPED, (2, 1, 1), 255, 0).unwrap_err();
     assert!(error.to_string().starts_with("2 writers, 1 readers, 1 saves:"));
 }

@@ -37,6 +37,34 @@ pub struct World {
     pub sessions: [State; PROCESSES],
 }
 
+/// Processes that held the store when somebody who does not follow the
+/// protocol changed it, and have not given it back yet: one bit each.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Deposed(u8);
+
+impl Deposed {
+    /// Whether `process` is one.
+    pub fn has(self, process: usize) -> bool {
+        self.0 & Self::bit(process) != 0
+    }
+
+    /// With `process`.
+    #[must_use]
+    pub fn with(self, process: usize) -> Self {
+        Self(self.0 | Self::bit(process))
+    }
+
+    /// Without `process`.
+    #[must_use]
+    pub fn without(self, process: usize) -> Self {
+        Self(self.0 & !Self::bit(process))
+    }
+
+    fn bit(process: usize) -> u8 {
+        1 << (process & 7)
+    }
+}
+
 /// A call that was made, and its answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Call {
@@ -186,16 +214,31 @@ impl Sessions {
     }
 
     //= spec/lock.md#s1-no-stale-read
-    pub(super) fn no_stale_read(&self, world: &World) -> bool {
+    fn no_stale_read(&self, world: &World) -> bool {
+        self.no_stale_read_but(world, Deposed::default())
+    }
+
+    /// The same of all but these.
+    pub(super) fn no_stale_read_but(
+        &self,
+        world: &World,
+        but: Deposed,
+    ) -> bool {
         let (_, file) = world.disk.store();
         (0..self.processes()).all(|process| {
-            !self.session(world, process).has_current_view()
+            but.has(process)
+                || !self.session(world, process).has_current_view()
                 || world.disk.process(process).memory == file.content
         })
     }
 
     //= spec/lock.md#s2-one-holder
-    pub(super) fn one_holder(&self, world: &World) -> bool {
+    fn one_holder(&self, world: &World) -> bool {
+        self.one_holder_but(world, Deposed::default())
+    }
+
+    /// The same of all but these.
+    pub(super) fn one_holder_but(&self, world: &World, but: Deposed) -> bool {
         let (store, _) = world.disk.store();
         let locked = match self.protocol.target {
             Target::Store => Some(store),
@@ -207,6 +250,9 @@ impl Sessions {
             let Some(fd) = self.session(world, process).holds() else {
                 continue;
             };
+            if but.has(process) {
+                continue;
+            }
             let file = world.disk.opened(process, fd).map(|h| h.inode);
             if file != locked {
                 return false;
@@ -309,6 +355,8 @@ pub const S5: &str = "S5 nothing is left";
 pub const NO_FAILURE: &str = "nothing fails";
 /// Name of the twin of S2: two readers hold the lock at a time.
 pub const READERS_SHARE: &str = "readers share the lock";
+/// Name of S8.
+pub const S8: &str = "S8 others' changes stay";
 /// Name of S7.
 pub const S7: &str = "S7 everyone finishes";
 

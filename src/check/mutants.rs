@@ -10,7 +10,7 @@
 //! become blind or a world has changed: look before the row is changed.
 
 use super::explore::{Limits, NO_DEADLOCK, Report, Verdict, explore};
-use super::lock::{NO_FAILURE, S1, S1_STALE, S2, S3, S5, S7};
+use super::lock::{NO_FAILURE, S1, S1_STALE, S2, S3, S5, S7, S8};
 use super::phases::{ENDS, Phase, World, rows as phase_rows};
 use super::plan::{LOCK, Means, trouble_row};
 use super::report::{HOLDS, Row, UNDECIDED, VIOLATED};
@@ -246,6 +246,13 @@ fn of_the_store() -> Vec<Mutant> {
             let subject = Subject::Store(Troubled { flaw, ..model });
             Some(Mutant { name, subject, found, about })
         };
+    // Where somebody who does not follow the protocol changes the store.
+    let changed = |name, protocol, flaw, found, about| {
+        let model = Troubled::new(protocol, (2, 0, 1), 0, 0).ok()?;
+        let subject =
+            Subject::Store(Troubled { flaw, ..model.changed(1).ok()? });
+        Some(Mutant { name, subject, found, about })
+    };
     let never = Protocol { compare: Compare::Never, ..LOOSE };
     let before = Protocol { compare: Compare::BeforeLock, ..LOOSE };
     let unlocked = Protocol { keep: Keep::Unlocked, ..LOOSE };
@@ -298,7 +305,7 @@ fn of_the_store() -> Vec<Mutant> {
             "refuses-only",
             (Protocol { verify: true, ..never }, two, 0, 0),
             Flaw::None,
-            &[(S2, 15), (S1_STALE, 16), (NO_FAILURE, 25)],
+            &[(S2, 15), (S1_STALE, 16), (NO_FAILURE, 26)],
             "nothing is compared after the lock, but a save refuses",
         ),
         row(
@@ -475,6 +482,34 @@ fn of_the_store() -> Vec<Mutant> {
             Flaw::FileNotSynced,
             &[(S4, 12)],
             "no fsync of the new file, where the lock is on another",
+        ),
+        changed(
+            "not-verified",
+            LOOSE,
+            Flaw::None,
+            &[(S8, 12), (S2, 16), (S1_STALE, 17), (S1, 24)],
+            "a save refuses nothing: what others wrote is overwritten",
+        ),
+        changed(
+            "content-unchecked",
+            SHIPPED,
+            Flaw::ContentUnchecked,
+            &[(S8, 14)],
+            "only the file is compared: who wrote in place within a tick loses",
+        ),
+        changed(
+            "stat-unchecked",
+            SHIPPED,
+            Flaw::StatUnchecked,
+            &[(S8, 14), (S2, 18), (S1_STALE, 19), (S1, 28)],
+            "only the locked file's content is compared: who renamed loses",
+        ),
+        changed(
+            "stat-first",
+            SHIPPED,
+            Flaw::StatFirst,
+            &[(S8, 14), (S2, 18), (S1_STALE, 19), (S1, 28), (NO_FAILURE, 28)],
+            "the name is looked at before the content: who renames between",
         ),
     ];
     rows.into_iter().flatten().collect()

@@ -11,7 +11,7 @@ use core::fmt::Write as _;
 
 use super::lock::{Call, Progress, S1, S1_STALE, S2, S3, S5, Sessions, World};
 use crate::fsm::call::{Access, Effect, Event, Fd};
-use crate::sim::disk::Updates;
+use crate::sim::disk::{UPDATES, Updates};
 
 /// One line of a trace.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -135,6 +135,9 @@ fn updates(model: &Sessions, content: Updates) -> String {
             }
         }
     }
+    let others = (0..UPDATES as u8)
+        .any(|change| content.has(Updates::of_others(change)));
+    names.extend(others.then(|| "somebody else's".to_owned()));
     match names.as_slice() {
         [] => "as at the beginning".to_owned(),
         [one] => format!("{one} update is in it"),

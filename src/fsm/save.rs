@@ -36,10 +36,11 @@ pub enum State {
     LockingTemp(Fd),
     /// It is being closed; only its name is left of it.
     ClosingTemp(Fd),
-    /// The store is looked at: is it the file that was loaded?
-    ComparingStat(Option<Fd>),
-    /// The store is read again: is it the content that was loaded?
+    /// The locked file is read again: is it the content that was loaded?
     ComparingContent(Option<Fd>),
+    /// The name is looked at: is it the file that was loaded? The last look,
+    /// since it is the shortest: reading takes as long as the file is.
+    ComparingStat(Option<Fd>),
     /// The temporary file gets the store's name.
     Renaming(Option<Fd>),
     /// The rename is being made durable.
@@ -86,7 +87,7 @@ impl Save {
 
     fn ready(self, temp: Option<Fd>) -> State {
         if self.protocol.verify {
-            State::ComparingStat(temp)
+            State::ComparingContent(temp)
         } else {
             State::Renaming(temp)
         }
@@ -102,8 +103,8 @@ impl State {
             | Self::Syncing(_)
             | Self::LockingTemp(_)
             | Self::ClosingTemp(_)
-            | Self::ComparingStat(_)
             | Self::ComparingContent(_)
+            | Self::ComparingStat(_)
             | Self::Renaming(_)
             | Self::Unlinking(..) => true,
             Self::Sweeping
@@ -128,8 +129,8 @@ impl State {
             | Self::Syncing(_)
             | Self::LockingTemp(_)
             | Self::ClosingTemp(_)
-            | Self::ComparingStat(_)
             | Self::ComparingContent(_)
+            | Self::ComparingStat(_)
             | Self::Renaming(_)
             | Self::Unlinking(..)
             | Self::Discarding(..)
@@ -151,8 +152,8 @@ impl Machine for Save {
             State::ClosingTemp(temp) | State::Discarding(temp, _) => {
                 Effect::Close(temp)
             }
-            State::ComparingStat(_) => Effect::CompareStat,
             State::ComparingContent(_) => Effect::CompareContent(self.held),
+            State::ComparingStat(_) => Effect::CompareStat,
             State::Renaming(_) => Effect::Rename,
             State::SyncingDirectory(_) => Effect::SyncDirectory,
             State::ClosingOld(..) => Effect::Close(self.held),
@@ -186,14 +187,12 @@ impl Machine for Save {
                 self.ready(None)
             }
             //= spec/lock.md#refuse-what-was-not-loaded
-            (State::ComparingStat(temp), Event::Same) => {
-                State::ComparingContent(temp)
-            }
             (State::ComparingContent(temp), Event::Same) => {
-                State::Renaming(temp)
+                State::ComparingStat(temp)
             }
+            (State::ComparingStat(temp), Event::Same) => State::Renaming(temp),
             (
-                State::ComparingStat(temp) | State::ComparingContent(temp),
+                State::ComparingContent(temp) | State::ComparingStat(temp),
                 Event::Changed,
             ) => State::Unlinking(temp, Errno::CHANGED),
             (State::Renaming(temp), Event::Renamed) => {
@@ -220,8 +219,8 @@ impl Machine for Save {
                 Event::Failed(errno),
             ) => State::Unlinking(Some(temp), errno),
             (
-                State::ComparingStat(temp)
-                | State::ComparingContent(temp)
+                State::ComparingContent(temp)
+                | State::ComparingStat(temp)
                 | State::Renaming(temp),
                 Event::Failed(errno),
             ) => State::Unlinking(temp, errno),
@@ -250,8 +249,8 @@ impl Machine for Save {
             State::Syncing(_) => "syncing",
             State::LockingTemp(_) => "locking temp",
             State::ClosingTemp(_) => "closing temp",
-            State::ComparingStat(_) => "comparing stat",
             State::ComparingContent(_) => "comparing content",
+            State::ComparingStat(_) => "comparing stat",
             State::Renaming(_) => "renaming",
             State::SyncingDirectory(_) => "syncing directory",
             State::ClosingOld(_, None) => "closing old",

@@ -237,7 +237,7 @@ impl Loaded {
     /// `Changed`, `TooLarge`, `Call`.
     pub fn verify(&self) -> Result<(), StoreError> {
         let Locked { kernel, fd } = &self.locked;
-        for effect in [Effect::CompareStat, Effect::CompareContent(*fd)] {
+        for effect in [Effect::CompareContent(*fd), Effect::CompareStat] {
             if kernel.perform(effect) != Event::Same {
                 return Err(StoreError::of(kernel, kernel.bytes_max()));
             }

@@ -117,9 +117,15 @@ impl View<'_> {
         let held = all.filter(|(process, save)| {
             updates.has(Updates::one(*process, *save))
         });
-        Value::set(held.map(|(process, save)| {
+        let held = held.map(|(process, save)| {
             Value::sequence([self.name(process), Value::number(save + 1)])
-        }))
+        });
+        let others = (0..UPDATES as u8)
+            .filter(|change| updates.has(Updates::of_others(*change)))
+            .map(|n| {
+                Value::sequence([Value::text("others"), Value::number(n + 1)])
+            });
+        Value::set(held.chain(others))
     }
 }
 

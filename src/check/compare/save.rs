@@ -6,7 +6,7 @@
 use super::Specified;
 use super::lock::{View, main, reason};
 use super::value::Value;
-use crate::check::trouble::{Step, Struck, Troubled};
+use crate::check::trouble::{Change, Step, Struck, Troubled};
 use crate::fsm::call::Errno;
 use crate::sim::crash::Data;
 
@@ -15,8 +15,9 @@ impl Specified for Troubled {
 
     fn variables(&self, at: &Struck) -> Vec<(&'static str, Value)> {
         let model = &self.sessions;
-        // One more for what each crash or fault may leave.
-        let troubles = usize::from(self.crashes) + usize::from(self.faults);
+        // One more for what each crash, fault or change by others may leave.
+        let troubles = [self.crashes, self.faults, self.changes];
+        let troubles: usize = troubles.into_iter().map(usize::from).sum();
         let slots = model.processes() + 2 + troubles;
         let view = View { model, slots };
         let disk = &at.world.disk;
@@ -43,6 +44,9 @@ impl Specified for Troubled {
         });
         let cause = (0..model.processes())
             .map(|p| (view.name(p), Value::sequence(at.cause(p).map(errno))));
+        let deposed = (0..model.processes())
+            .filter(|p| at.deposed.has(*p))
+            .map(|p| view.name(p));
         let mut variables = view.variables(&at.world);
         variables.extend([
             ("main", Value::function(number)),
@@ -56,6 +60,8 @@ impl Specified for Troubled {
             ("faults", Value::number(at.faults)),
             ("why", Value::function(why)),
             ("cause", Value::function(cause)),
+            ("changes", Value::number(at.changes)),
+            ("deposed", Value::set(deposed)),
         ]);
         if at.moved() {
             variables.push(("MOVED", Value::Truth(true)));
@@ -74,6 +80,8 @@ impl Specified for Troubled {
             Step::Fault(_) => "Fault",
             Step::Odd(..) => "ODD",
             Step::Touched => "TOUCHED",
+            Step::Changed(Change::Replace) => "Replace",
+            Step::Changed(Change::Overwrite) => "Overwrite",
         }
     }
 }

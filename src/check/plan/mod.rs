@@ -12,7 +12,7 @@ use super::explore::{
     Limits, NO_DEADLOCK, Progress, Report, Trace, Verdict, explore_watched,
 };
 use super::golden::Golden;
-use super::lock::{Call, S1, S1_STALE, S2, Sessions};
+use super::lock::{Call, S1, S1_STALE, S2, S8, Sessions};
 use super::mutants;
 use super::phases::rows as phase_rows;
 use super::phases::rows::Schedule;
@@ -24,7 +24,8 @@ use super::trouble::{self, Troubled};
 use super::wide::{How, search_watched};
 use super::{Kind, Model};
 use crate::fsm::protocol::{
-    HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
+    Compare, HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, SHIPPED,
+    Target,
 };
 use crate::sim::disk::SAVES;
 
@@ -180,6 +181,12 @@ pub fn default_tasks() -> Vec<Task> {
         let model = Troubled::new(SHIPPED, bounds, crashes, faults).ok();
         tasks.extend(model.map(Task::Trouble));
     }
+    // Who refuses nothing overwrites what others write.
+    for protocol in [HISTORY_2014, SHIPPED, LOCK_FILE] {
+        let model = Troubled::new(protocol, (2, 0, 1), 0, 0).ok();
+        let model = model.and_then(|model| model.changed(1).ok());
+        tasks.extend(model.map(Task::Trouble));
+    }
     let loom = [
         (HISTORY_2013, 2, 0, None),
         (SHIPPED, 2, 0, None),
@@ -255,6 +262,30 @@ pub fn violated(model: &Sessions) -> &'static [&'static str] {
         (true, 1, 1..) => &[S1_STALE, S2],
         (true, ..) | (false, ..) => &[],
     }
+}
+
+/// The same with crashes, faults and changes by others: of those the last
+/// alone decide.
+///
+/// Who never compares after the lock may hold what others have replaced; who
+/// compares, but refuses nothing, overwrites what they wrote, and what was
+/// saved on top of that: but not where the lock is on another file.
+pub fn violated_among(model: &Troubled) -> Vec<&'static str> {
+    let Sessions { protocol, writers, readers, .. } = model.sessions;
+    if model.changes == 0 || protocol.verify {
+        return violated(&model.sessions).to_vec();
+    }
+    let locks_store = protocol.target == Target::Store;
+    let compares = protocol.compare == Compare::AfterLock;
+    let several = writers > 0 && writers.saturating_add(readers) > 1;
+    let deposes = locks_store && (several || !compares);
+    let all = [
+        (S1, locks_store && writers > 1),
+        (S1_STALE, deposes),
+        (S2, deposes),
+        (S8, writers > 0),
+    ];
+    all.into_iter().filter(|(_, falls)| *falls).map(|(name, _)| name).collect()
 }
 
 /// Runs one task; a violated model gives one row per property.
@@ -379,7 +410,7 @@ fn trouble_rows(model: &Troubled, means: &Means) -> Vec<Row> {
     let trace = |run: &Trace<Troubled>, property: &str| {
         Some(trouble::words::lines(model, run, property))
     };
-    rows(base, &report, violated(&model.sessions), false, trace)
+    rows(base, &report, &violated_among(model), false, trace)
 }
 
 /// The row that stands for a model with crashes, before it was run.
@@ -400,8 +431,13 @@ fn trouble_bounds(model: &Troubled) -> String {
         0 => String::new(),
         n => format!(", {n} crashes"),
     };
+    let changes = match model.changes {
+        0 => String::new(),
+        1 => ", others".to_owned(),
+        n => format!(", {n} by others"),
+    };
     let who = store_bounds(&model.sessions);
-    format!("{who}{crashes}{faults}")
+    format!("{who}{crashes}{faults}{changes}")
 }
 
 /// The world of a phase; of a mutant only what is expected, or should be.

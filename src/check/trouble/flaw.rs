@@ -65,6 +65,12 @@ pub enum Flaw {
     SameTime,
     /// The lock file is unlinked when the lock is given back.
     LockFileUnlinked,
+    /// Before the rename only the file is looked at, not its content.
+    ContentUnchecked,
+    /// Before the rename only the content is looked at, not the file.
+    StatUnchecked,
+    /// Before the rename the file is looked at first, then the content.
+    StatFirst,
 }
 
 impl Flaw {
@@ -174,10 +180,7 @@ pub(super) fn perform(
             if let Answer::Event(Event::Opened(fd)) = opened {
                 disk.apply(process, Effect::Read(fd));
             }
-            return match opened {
-                Answer::Event(event) => Some(event),
-                Answer::Blocked => None,
-            };
+            return made(opened);
         }
         (Flaw::LoadedEarly, Effect::Read(_)) => return Some(Event::Read),
         (Flaw::SameInode, Effect::Read(_)) if disk.store().0 == 0 => {
@@ -194,9 +197,26 @@ pub(super) fn perform(
         {
             disk.unlink_lock_file();
         }
+        (Flaw::ContentUnchecked, Effect::CompareContent(_))
+        | (Flaw::StatUnchecked, Effect::CompareStat) => {
+            return Some(Event::Same);
+        }
+        (Flaw::StatFirst, Effect::CompareContent(_)) => {
+            return made(disk.apply(process, Effect::CompareStat));
+        }
+        (Flaw::StatFirst, Effect::CompareStat) => {
+            let Part::Saving(held, _) = session.state.part else {
+                return None;
+            };
+            return made(disk.apply(process, Effect::CompareContent(held)));
+        }
         _ => {}
     }
-    match to.world.disk.apply(process, effect) {
+    made(to.world.disk.apply(process, effect))
+}
+
+fn made(answer: Answer) -> Option<Event> {
+    match answer {
         Answer::Event(event) => Some(event),
         Answer::Blocked => None,
     }

@@ -1,6 +1,7 @@
-//! The store's model with crashes and failing calls.
+//! The store's model with crashes, failing calls, and changes by others.
 //!
-//! Lives here: when a process dies, the power is cut or a call fails, what
+//! Lives here: when a process dies, the power is cut, a call fails or somebody
+//! who does not follow the protocol changes the store, what
 //! starts again after it, and what must be true all the same (S1 to S7 of
 //! `spec/lock.md`). May not live here: the sessions ([`super::lock`]), what a
 //! cut leaves (`sim::crash`), what is done wrong on purpose ([`flaw`]).
@@ -18,7 +19,8 @@ pub use flaw::Flaw;
 
 use super::liveness::UNFAIR;
 use super::lock::{
-    Call, NO_FAILURE, NoRoom, S1, S1_STALE, S2, S3, S5, S7, Sessions, World,
+    Call, Deposed, NO_FAILURE, NoRoom, S1, S1_STALE, S2, S3, S5, S7, S8,
+    Sessions, World,
 };
 use super::{Model, Property};
 use crate::fsm::call::{Effect, Errno, Event};
@@ -38,6 +40,9 @@ pub struct Troubled {
     pub crashes: u8,
     /// Calls that fail in a run at most.
     pub faults: u8,
+    /// Changes in a run at most by somebody who does not follow the protocol;
+    /// none where there are crashes.
+    pub changes: u8,
     /// What is done wrong.
     pub flaw: Flaw,
 }
@@ -59,11 +64,26 @@ pub struct Struck {
     pub crashes: u8,
     /// Failures that may still come.
     pub faults: u8,
+    /// Changes by others that may still come.
+    pub changes: u8,
+    /// Who held the store when such a change came.
+    pub deposed: Deposed,
     /// A power cut left what S4 forbids. Nothing happens after that.
     pub gone: bool,
     /// Processes for which somebody has read the store between their two
     /// looks; for a flaw.
     touched: u8,
+}
+
+/// Changes by others that the model has no place for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{changes} changes by others with {crashes} crashes: the model has room \
+     for {UPDATES} changes, and only where nothing crashes"
+)]
+pub struct NotBoth {
+    crashes: u8,
+    changes: u8,
 }
 
 /// Something that happens.
@@ -81,6 +101,18 @@ pub enum Step {
     Odd(usize, &'static str),
     /// For a flaw: somebody has read the store, without a lock.
     Touched,
+    /// Somebody who does not follow the protocol changed the store.
+    Changed(Change),
+}
+
+/// How somebody who does not follow the protocol changes the store: in one
+/// step, on top of what is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// By a rename over it.
+    Replace,
+    /// In place: the same file, in the same tick of the clock.
+    Overwrite,
 }
 
 impl Struck {
@@ -116,7 +148,20 @@ impl Troubled {
             return Err(plain.no_room());
         }
         let sessions = Sessions { protocol, ..plain };
-        Ok(Self { sessions, crashes, faults, flaw: Flaw::None })
+        Ok(Self { sessions, crashes, faults, changes: 0, flaw: Flaw::None })
+    }
+
+    /// The same with so many changes by somebody who does not follow the
+    /// protocol. What a cut leaves of those is not modelled.
+    ///
+    /// # Errors
+    /// There are crashes, or more changes than content can tell apart.
+    pub fn changed(self, changes: u8) -> Result<Self, NotBoth> {
+        let crashes = self.crashes;
+        if changes > 0 && crashes > 0 || usize::from(changes) > UPDATES {
+            return Err(NotBoth { crashes, changes });
+        }
+        Ok(Self { changes, ..self })
     }
 
     /// Where it begins.
@@ -129,6 +174,8 @@ impl Troubled {
             moved: false,
             crashes: self.crashes,
             faults: self.faults,
+            changes: self.changes,
+            deposed: Deposed::default(),
             gone: false,
             touched: 0,
         }
@@ -203,6 +250,10 @@ impl Troubled {
             (inode, file.content, file.whole)
         };
         to.moved |= to.cause(process).is_some() && path(from) != path(to);
+        self.note_changed(from, to, call);
+        if after.holds().is_none() {
+            to.deposed = to.deposed.without(process);
+        }
         if !after.may_compare() {
             to.world.disk.forget_loaded(process);
         }
@@ -216,6 +267,61 @@ impl Troubled {
             to.media.note(before, after, process, effect, made);
         }
         Some(())
+    }
+
+    /// What comes of a change by others is a failure too, and to be reported:
+    /// a deposed save refuses, or has swept the new file of its successor.
+    fn note_changed(&self, from: &Struck, to: &mut Struck, call: Call) {
+        let Call { process, effect, event } = call;
+        let disk = &from.world.disk;
+        let why = if event == Event::Changed && from.deposed.has(process) {
+            Errno::CHANGED
+        } else if event == Event::Failed(Errno::NO_ENTRY)
+            && effect == Effect::Rename
+            && from.changes < self.changes
+            && disk.temporary(process).is_none()
+        {
+            Errno::NO_ENTRY
+        } else {
+            return;
+        };
+        if let Some(cause) = to.causes.get_mut(process) {
+            cause.get_or_insert(why);
+        }
+    }
+
+    /// Somebody who does not follow the protocol changes the store. Not
+    /// between the last look that could see it and the rename: no protocol
+    /// can tell that.
+    fn change(&self, from: &Struck, change: Change) -> Option<(Step, Struck)> {
+        let mut to = *from;
+        let number = self.changes - from.changes;
+        to.changes = to.changes.checked_sub(1)?;
+        let blind = from.world.sessions.iter().any(|state| {
+            let Part::Saving(_, save) = state.part else { return false };
+            matches!(save, save::State::Renaming(_))
+                || matches!(save, save::State::ComparingStat(_))
+                    && change == Change::Overwrite
+        });
+        if blind {
+            return None;
+        }
+        match change {
+            Change::Replace => {
+                if !to.world.disk.replaced_by_others(number) {
+                    return None;
+                }
+            }
+            Change::Overwrite => {
+                to.world.disk.overwritten_by_others(number);
+            }
+        }
+        for process in 0..self.sessions.processes() {
+            if self.sessions.session(&from.world, process).holds().is_some() {
+                to.deposed = to.deposed.with(process);
+            }
+        }
+        Some((Step::Changed(change), to))
     }
 
     /// `process` dies, and starts again.
@@ -271,10 +377,12 @@ impl Troubled {
     }
 
     /// Every property that must hold, with its name.
-    const SAFETY: [(&'static str, super::Test<Self>); 10] = [
+    const SAFETY: [(&'static str, super::Test<Self>); 11] = [
         (S1, Self::no_lost_update),
-        (S1_STALE, |model, at| model.sessions.no_stale_read(&at.world)),
-        (S2, |model, at| model.sessions.one_holder(&at.world)),
+        (S1_STALE, |model, at| {
+            model.sessions.no_stale_read_but(&at.world, at.deposed)
+        }),
+        (S2, |model, at| model.sessions.one_holder_but(&at.world, at.deposed)),
         (S3, |model, at| at.gone || model.sessions.never_torn(&at.world)),
         (S4, |_, at| !at.gone),
         (S5, |model, at| model.sessions.nothing_left(&at.world)),
@@ -282,6 +390,7 @@ impl Troubled {
         (S6, |model, at| {
             model.first_cause(at) && !at.moved && model.stays_locked(at)
         }),
+        (S8, Self::others_stay),
         (NO_FAILURE, Self::no_failure),
         (ROOM, |_, at| at.media.is_complete()),
     ];
@@ -290,6 +399,13 @@ impl Troubled {
     fn no_lost_update(&self, at: &Struck) -> bool {
         let (_, file) = at.world.disk.store();
         at.gone || file.content.has(at.acknowledged)
+    }
+
+    //= spec/lock.md#s8-others-changes-stay
+    fn others_stay(&self, at: &Struck) -> bool {
+        let (_, file) = at.world.disk.store();
+        let changes = 0..self.changes - at.changes;
+        changes.map(Updates::of_others).all(|update| file.content.has(update))
     }
 
     /// While one saves, nothing is there that a crash left before: unless a
@@ -349,19 +465,19 @@ impl Troubled {
                     held,
                     save::State::Unlinking(..) | save::State::Discarding(..),
                 ) => held,
-                Part::Releasing(held, Some(_))
-                    if self.sessions.protocol.keep != Keep::Unlocked =>
-                {
-                    held
-                }
+                Part::Releasing(held, Some(_)) => held,
                 Part::Saving(..)
-                | Part::Releasing(..)
+                | Part::Releasing(_, None)
                 | Part::Acquiring(_)
                 | Part::OpeningStore(_)
                 | Part::Loading(..)
                 | Part::ClosingStore(..)
                 | Part::Done(_) => return true,
             };
+            let unlocked = self.sessions.protocol.keep == Keep::Unlocked;
+            if unlocked && state.saved > 0 {
+                return true;
+            }
             let locked = disk.opened(process, held).and_then(|h| h.ofd);
             at.cause(process).is_none() || locked.is_some()
         })
@@ -461,6 +577,9 @@ impl Model for Troubled {
             let outcomes = from.media.outcomes(&from.world.disk);
             steps.extend(outcomes.into_iter().map(|o| self.cut(from, o)));
         }
+        for change in [Change::Replace, Change::Overwrite] {
+            steps.extend(self.change(from, change));
+        }
         flaw::beside(self, from, steps);
     }
 
@@ -472,7 +591,8 @@ impl Model for Troubled {
         let mut properties: Vec<_> = Self::SAFETY
             .into_iter()
             .filter(|(name, _)| {
-                *name != S5_SWEPT || self.sessions.protocol.sweep
+                (*name != S5_SWEPT || self.sessions.protocol.sweep)
+                    && (*name != S8 || self.changes > 0)
             })
             .map(|(name, test)| Property::always(name, test))
             .collect();
@@ -481,7 +601,8 @@ impl Model for Troubled {
         let mut twin = |name, test| {
             properties.push(Property::sometimes(name, test));
         };
-        let several = self.sessions.processes() > 1;
+        let several =
+            self.sessions.processes() > 1 && self.sessions.writers > 0;
         if several && self.sessions.protocol.target == Target::Store {
             twin("somebody waits beside a new file", Self::torn_beside);
         }
@@ -492,6 +613,17 @@ impl Model for Troubled {
             }
             if self.sessions.protocol.sweep {
                 twin("a save finds a leftover", Self::sweeps);
+            }
+        }
+        if self.changes > 0 {
+            twin("others change what somebody holds", |_, at| {
+                at.deposed != Deposed::default()
+            });
+            if self.sessions.protocol.verify && self.sessions.writers > 0 {
+                twin("a change by others is refused", |_, at| {
+                    let refused = Part::Done(Some(Errno::CHANGED));
+                    at.world.sessions.iter().any(|s| s.part == refused)
+                });
             }
         }
         if self.faults > 0 {
@@ -505,7 +637,7 @@ impl Model for Troubled {
             Step::Call(call) => call.process,
             Step::Odd(process, _) => *process,
             Step::Fault(_) | Step::Killed(_) | Step::Cut(_) => UNFAIR,
-            Step::Touched => UNFAIR,
+            Step::Touched | Step::Changed(_) => UNFAIR,
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Lives here: one line per step, in the column of whoever it happens to. May
 //! not live here: columns and their width ([`super::super::trace`]).
 
-use super::{S4, S5_SWEPT, S6, Step, Struck, Troubled};
+use super::{Change, S4, S5_SWEPT, S6, Step, Struck, Troubled};
 use crate::check::explore::Trace;
-use crate::check::lock::{Call, NO_FAILURE, S7};
+use crate::check::lock::{Call, NO_FAILURE, S7, S8};
 use crate::check::trace::{Line, facts, loss, note_of};
 use crate::fsm::call::{Effect, Event};
 use crate::sim::crash::{Data, Outcome};
@@ -68,7 +68,7 @@ fn actor(step: &Step) -> Option<usize> {
     match step {
         Step::Call(call) | Step::Fault(call) => Some(call.process),
         Step::Killed(process) | Step::Odd(process, _) => Some(*process),
-        Step::Cut(_) | Step::Touched => None,
+        Step::Cut(_) | Step::Touched | Step::Changed(_) => None,
     }
 }
 
@@ -92,6 +92,12 @@ fn text(step: &Step, waited: bool) -> String {
         Step::Cut(outcome) => cut(outcome),
         Step::Odd(_, text) => (*text).to_owned(),
         Step::Touched => "somebody reads 'qubes.xml'".to_owned(),
+        Step::Changed(Change::Replace) => {
+            "*** somebody without a lock renames over 'qubes.xml'".to_owned()
+        }
+        Step::Changed(Change::Overwrite) => {
+            "*** somebody without a lock writes to 'qubes.xml'".to_owned()
+        }
     }
 }
 
@@ -117,6 +123,7 @@ pub fn cut(outcome: &Outcome) -> String {
 
 fn lost(model: &Troubled, end: &Struck, property: &str) -> Option<String> {
     match property {
+        S8 => Some("*** what somebody else wrote is gone".to_owned()),
         S4 => Some("*** what was acknowledged is gone".to_owned()),
         S5_SWEPT => Some("*** saves beside what a crash left".to_owned()),
         S6 if end.moved() => {

@@ -40,10 +40,17 @@ pub(in crate::cli) struct CheckArguments {
         conflicts_with_all = ["engine", "preemptions", "replay"]
     )]
     pub(super) faults: Option<Option<u8>>,
+    /// Let somebody who does not follow the protocol change the store, at any
+    /// step where a save can see it; so often in a run, or once.
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true,
+        conflicts_with_all = ["crash", "engine", "preemptions", "replay"]
+    )]
+    pub(super) others: Option<Option<u8>>,
     /// Do everything wrong that can be done wrong, and see each found.
     #[arg(long, conflicts_with_all = [
         "protocol", "writers", "readers", "saves", "crash", "faults",
-        "engine", "preemptions", "replay",
+        "others", "engine", "preemptions", "replay",
     ])]
     pub(super) mutants: bool,
     /// Search with so many threads; safety only, like the next two. Of lock
@@ -51,13 +58,14 @@ pub(in crate::cli) struct CheckArguments {
     #[arg(
         long, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256),
-        conflicts_with_all = ["crash", "faults", "mutants", "engine",
-                              "preemptions", "replay", "compare_tla"]
+        conflicts_with_all = ["crash", "faults", "others", "mutants",
+                              "engine", "preemptions", "replay", "compare_tla"]
     )]
     pub(super) threads: Option<u16>,
     /// Of states that are the same but for the names of processes, keep one.
-    #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
-                                      "preemptions", "replay", "compare_tla"])]
+    #[arg(long, conflicts_with_all = ["crash", "faults", "others", "mutants",
+                                      "engine", "preemptions", "replay",
+                                      "compare_tla"])]
     pub(super) symmetry: bool,
     /// Of lock: leave out orders of steps that make no difference. Runs that
     /// are found need not be the shortest.
@@ -65,8 +73,9 @@ pub(in crate::cli) struct CheckArguments {
                                       "replay", "compare_tla"])]
     pub(super) partial_order: bool,
     /// Keep 64 bits of each state: less memory, and no certainty.
-    #[arg(long, conflicts_with_all = ["crash", "faults", "mutants", "engine",
-                                      "preemptions", "replay", "compare_tla"])]
+    #[arg(long, conflicts_with_all = ["crash", "faults", "others", "mutants",
+                                      "engine", "preemptions", "replay",
+                                      "compare_tla"])]
     pub(super) fingerprints: bool,
     /// What runs the model.
     #[arg(long, value_enum)]
@@ -106,8 +115,8 @@ pub(in crate::cli) struct CheckArguments {
     /// renameat2,fsync,close,unlink wrote of any program; - is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "threads", "symmetry", "partial_order", "fingerprints",
-        "models", "writers", "readers", "saves", "crash", "faults", "mutants",
-        "engine", "preemptions", "time_max", "states_max", "format", "out",
+        "models", "writers", "readers", "saves", "crash", "faults", "others",
+        "mutants", "engine", "preemptions", "time_max", "states_max", "format", "out",
         "replay", "compare_tla", "bounds",
     ])]
     pub(super) trace: Option<PathBuf>,
@@ -120,7 +129,7 @@ pub(in crate::cli) struct CheckArguments {
     #[arg(long, value_name = "CMD", conflicts_with_all = [
         "threads", "symmetry", "partial_order", "fingerprints",
         "models", "protocol", "writers", "readers", "saves", "crash", "faults",
-        "mutants", "engine", "states_max", "replay", "compare_tla", "bounds",
+        "others", "mutants", "engine", "states_max", "replay", "compare_tla", "bounds",
         "trace",
     ])]
     pub(super) conform: Option<String>,

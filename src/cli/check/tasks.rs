@@ -90,6 +90,7 @@ fn of_store(arguments: &CheckArguments) -> Option<&'static str> {
     given([
         ("--crash", arguments.crash.is_some()),
         ("--faults", arguments.faults.is_some()),
+        ("--others", arguments.others.is_some()),
         ("--threads", arguments.threads.is_some()),
         ("--symmetry", arguments.symmetry),
         ("--partial-order", arguments.partial_order),
@@ -109,6 +110,7 @@ fn not_of_golden(arguments: &CheckArguments) -> Option<&'static str> {
         ("--protocol", arguments.protocol.is_some()),
         ("--crash", arguments.crash.is_some()),
         ("--faults", arguments.faults.is_some()),
+        ("--others", arguments.others.is_some()),
         ("--readers", arguments.readers.is_some()),
         ("--saves", arguments.saves.is_some()),
         ("--engine loom", arguments.engine == Some(Engine::Loom)),
@@ -177,18 +179,24 @@ pub(super) fn phase_worlds(
     )))
 }
 
+/// Whether something happens beside the calls of the sessions.
+fn is_troubled(arguments: &CheckArguments) -> bool {
+    let CheckArguments { crash, faults, others, .. } = arguments;
+    crash.is_some() || faults.is_some() || others.is_some()
+}
+
 fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     let protocols = match &arguments.protocol {
         Some(name) => vec![protocol(name)?],
         None => NAMED.to_vec(),
     };
     let mut tasks = Vec::new();
-    if arguments.crash.is_some() || arguments.faults.is_some() {
+    if is_troubled(arguments) {
         if arguments.partial_order {
             return Err(Failure::usage(
-                "--partial-order: with --crash or --faults every step can be \
-                 the last or fail, so none is independent of what others do; \
-                 wanted it without them",
+                "--partial-order: with --crash, --faults or --others every \
+                 step can be the last, fail or be interfered with, so none is \
+                 independent of what others do; wanted it without them",
             ));
         }
         return trouble_tasks(arguments);
@@ -223,7 +231,7 @@ fn store_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
     Ok(tasks)
 }
 
-/// What is asked for among crashes and faults. Without any number: the sizes
+/// What is asked for among crashes, faults and changes by others. Without any number: the sizes
 /// of the list in `plan`; with one: as many crashes and faults as such a size
 /// has there.
 fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
@@ -251,7 +259,12 @@ fn trouble_tasks(arguments: &CheckArguments) -> Result<Vec<Task>, Failure> {
         for (bounds, crashes, faults) in sizes {
             let crashes = arguments.crash.flatten().unwrap_or(crashes);
             let faults = arguments.faults.flatten().unwrap_or(faults);
-            match Troubled::new(protocol, bounds, crashes, faults) {
+            let model = Troubled::new(protocol, bounds, crashes, faults);
+            let model = match model {
+                Ok(model) => Ok(with_others(model, arguments)?),
+                Err(error) => Err(error),
+            };
+            match model {
                 Ok(model) if !tasks.contains(&Task::Trouble(model)) => {
                     tasks.push(Task::Trouble(model));
                 }
@@ -297,7 +310,7 @@ pub(super) fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
         Some(name) => protocol(name)?,
         None => SHIPPED,
     };
-    if arguments.crash.is_none() && arguments.faults.is_none() {
+    if !is_troubled(arguments) {
         return store_model(arguments, protocol).map(Wanted::Store);
     }
     let many =
@@ -308,9 +321,18 @@ pub(super) fn specified(arguments: &CheckArguments) -> Result<Wanted, Failure> {
         arguments.saves.unwrap_or(1),
     );
     let (crashes, faults) = (many(arguments.crash), many(arguments.faults));
-    Troubled::new(protocol, bounds, crashes, faults)
-        .map(Wanted::Troubled)
-        .map_err(|error| Failure::usage(&error.to_string()))
+    let model = Troubled::new(protocol, bounds, crashes, faults)
+        .map_err(|error| Failure::usage(&error.to_string()))?;
+    with_others(model, arguments).map(Wanted::Troubled)
+}
+
+/// The same with as many changes by others as are asked for.
+fn with_others(
+    model: Troubled,
+    arguments: &CheckArguments,
+) -> Result<Troubled, Failure> {
+    let changes = arguments.others.map_or(0, |many| many.unwrap_or(1));
+    model.changed(changes).map_err(|error| Failure::usage(&error.to_string()))
 }
 
 fn store_model(

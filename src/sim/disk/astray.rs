@@ -4,7 +4,9 @@
 //! Lives here: what becomes of the disk then. May not live here: when it
 //! happens (`sim::crash`, `sim::fault`, `check::trouble`).
 
-use super::{DESCRIPTORS, Disk, Handle, INODES, NO_INODE, Updates, bit, event};
+use super::{
+    DESCRIPTORS, Disk, Handle, INODES, Inode, NO_INODE, Updates, bit, event,
+};
 use crate::fsm::call::{Effect, Errno, Event, Fd};
 
 impl Disk {
@@ -34,6 +36,27 @@ impl Disk {
             self.close(process, fd);
         }
         self.abandon(process);
+    }
+
+    /// Somebody without a lock adds an update by a rename of its own. Whether
+    /// there was room for the file.
+    pub fn replaced_by_others(&mut self, change: u8) -> bool {
+        let free = (0..INODES as u8).find(|&inode| self.is_free(inode));
+        let Some(inode) = free else { return false };
+        let (replaced, old) = self.store();
+        let content = old.content.with(Updates::of_others(change));
+        self.inodes[usize::from(inode)] =
+            Inode { whole: true, content, mtime: self.now, ..Inode::default() };
+        self.store = inode;
+        self.forget(replaced);
+        true
+    }
+
+    /// Somebody without a lock adds an update in place, within one tick of
+    /// the clock.
+    pub fn overwritten_by_others(&mut self, change: u8) {
+        let file = &mut self.inodes[usize::from(self.store)];
+        file.content = file.content.with(Updates::of_others(change));
     }
 
     /// For a mutant: opens the store to write it in place; it is empty then.

@@ -50,6 +50,12 @@ impl Updates {
         Self(1u32.checked_shl(bit as u32).unwrap_or(0))
     }
 
+    /// The `change`-th update (from 0) of those who do not follow any
+    /// protocol.
+    pub fn of_others(change: u8) -> Self {
+        Self::one(PROCESSES, change)
+    }
+
     /// Whose updates there are.
     pub fn processes(self) -> impl Iterator<Item = usize> {
         (0..PROCESSES).filter(move |&process| {
@@ -73,7 +79,8 @@ impl Updates {
         let bits = order.iter().enumerate().map(|(process, old)| {
             ((self.0 >> (old * UPDATES)) & own) << (process * UPDATES)
         });
-        Self(bits.fold(0, |all, bits| all | bits))
+        let others = self.0 >> (PROCESSES * UPDATES) << (PROCESSES * UPDATES);
+        Self(bits.fold(others, |all, bits| all | bits))
     }
 
     /// Whether every update of `other` is here.
