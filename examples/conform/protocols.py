@@ -144,9 +144,12 @@ def save_shipped(path, old, content):
     new, temp = yield from created(path, content)
     yield from synced(new, new)
     yield from lock(new)
-    found = stamp(os.stat(path))
-    yield "did stat('qubes.xml') as loaded"
-    if (found, (yield from content_of(old))) != loaded:
+    same = (yield from content_of(old)) == loaded[1]
+    if same:
+        # The last look, since it is the shortest.
+        same = stamp(os.stat(path)) == loaded[0]
+        yield "did stat('qubes.xml') as loaded"
+    if not same:
         os.unlink(temp)
         yield "failed changed by somebody else"
     yield from renamed(temp, path)

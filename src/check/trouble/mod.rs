@@ -474,8 +474,10 @@ impl Troubled {
                 | Part::ClosingStore(..)
                 | Part::Done(_) => return true,
             };
-            let unlocked = self.sessions.protocol.keep == Keep::Unlocked;
-            if unlocked && state.saved > 0 {
+            // It is not the first file's, which was locked.
+            let second =
+                state.saved > 0 || matches!(state.part, Part::Releasing(..));
+            if second && self.sessions.protocol.keep == Keep::Unlocked {
                 return true;
             }
             let locked = disk.opened(process, held).and_then(|h| h.ofd);
