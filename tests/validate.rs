@@ -432,9 +432,7 @@ fn what_an_observer_hears_is_a_run() {
         .iter()
         .map(|of| (of.finished, of.unfinished))
         .collect();
-    // Those that only read drop their descriptor, which is no call.
-    let (done, dropped) = ((1, false), (0, true));
-    assert_eq!(sessions, [done, done, dropped, dropped, done]);
+    assert_eq!(sessions, [(1, false); 5]);
     assert!(heard.contains("\"call\":\"unlink\""), "{heard}");
     // A save that was not asked about: one line less is no run.
     let lines: Vec<_> = heard.lines().collect();
@@ -778,4 +776,32 @@ fn an_answer_that_a_call_cannot_have_is_refused() {
     assert_eq!((line, call.as_str()), (1, "open('qubes.xml', O_RDWR) = 0"));
     let wanted = ["open('qubes.xml', O_RDWR)", "open('qubes.xml', O_RDONLY)"];
     assert_eq!(allowed, wanted);
+}
+
+/// Of what was given back only counts are kept: a service that reads for ever
+/// has a log of any length.
+#[test]
+fn each_read_gives_its_file_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qubes.xml");
+    fs::write(&path, "<qubes/>").unwrap();
+    let log = Arc::new(Mutex::new(String::new()));
+    let mut store = Store::open(&path).unwrap();
+    let heard = Arc::clone(&log);
+    store.observer = Some(Observer::new(move |logged| {
+        heard.lock().unwrap().push_str(&format!("{logged}\n"));
+    }));
+    for _ in 0..2_500 {
+        store.read().unwrap();
+        store.read_unlocked().unwrap();
+    }
+    // What cannot be read is given back too.
+    store.bytes_max = 1;
+    assert!(store.read().is_err());
+    assert!(store.read_unlocked().is_err());
+    let log = log.lock().unwrap();
+    let seen = validate(log.as_bytes(), SHIPPED, None).unwrap();
+    assert_eq!(seen.refused, None);
+    assert_eq!(seen.processes.len(), 5_002);
+    assert!(seen.processes.iter().all(|one| one.finished == 1));
 }

@@ -154,7 +154,7 @@ impl Store {
     pub fn read(&self) -> Result<Snapshot, StoreError> {
         //= spec/lock.md#readers-share
         let loaded = self.acquire(Access::Read)?.load()?;
-        Ok(Snapshot(loaded.content))
+        Ok(Snapshot(loaded.release()))
     }
 
     /// Reads without waiting for anybody.
@@ -168,7 +168,7 @@ impl Store {
             return Err(self.error(&kernel));
         };
         let loaded = Locked { kernel, fd }.load()?;
-        Ok(Unlocked(loaded.content))
+        Ok(Unlocked(loaded.release()))
     }
 
     fn acquire(&self, access: Access) -> Result<Locked, StoreError> {
@@ -212,7 +212,9 @@ impl Locked {
     pub fn load(self) -> Result<Loaded, StoreError> {
         if self.kernel.perform(Effect::Read(self.fd)) != Event::Read {
             let bytes_max = self.kernel.bytes_max();
-            return Err(StoreError::of(&self.kernel, bytes_max));
+            let error = StoreError::of(&self.kernel, bytes_max);
+            self.release();
+            return Err(error);
         }
         let content = self.kernel.content();
         Ok(Loaded { locked: self, content })
