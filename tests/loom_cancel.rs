@@ -10,6 +10,7 @@
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
+use qubes_fsm::check::Coverage;
 use qubes_fsm::check::phases::cancel::{Mutant, Outcome};
 use qubes_fsm::check::phases::rows::{Schedule, schedules};
 use qubes_fsm::check::phases::schedules::{Life, PAIRS, Scheduled, Schedules};
@@ -59,6 +60,18 @@ fn the_gate_holds_for_more_threads_within_two_preemptions() {
         assert_eq!(twice.1, all, "{lives:?}");
         assert!(once.0 < twice.0, "{lives:?}");
     }
+}
+
+/// The time is looked at every 256 schedules; by default loom has 20,000.
+#[test]
+fn a_limit_ends_it_soon() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = model(Mutant::Right, [Life::MayFail, Life::EndsWell]);
+    let many = Schedules { cancelers: 2, preemptions: Some(2), ..base };
+    let found = many.run(Duration::ZERO);
+    assert!(found.executions <= 256, "{}", found.executions);
+    assert_eq!(found.coverage, Coverage::Cut);
+    assert_eq!(found.violated, None);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use qubes_fsm::check::explore::Limits;
 use qubes_fsm::check::mutants::{Mutant, Subject, all};
 use qubes_fsm::check::phases::rows as phase_rows;
 use qubes_fsm::check::report::{HOLDS, UNDECIDED, VIOLATED};
-use qubes_fsm::check::trouble::Flaw;
+use qubes_fsm::check::trouble::{Flaw, Troubled};
+use qubes_fsm::fsm::protocol::SHIPPED;
 
 fn run(mutant: &Mutant) -> qubes_fsm::check::report::Row {
     mutant.run(Limits::default())
@@ -63,6 +64,22 @@ fn the_table_has_every_mutant_there_is() {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers, Vec::from_iter(0..=last));
+}
+
+/// Readers alone never make a new file: that nothing falls says nothing.
+#[test]
+fn a_survivor_that_never_came_near_is_said_to_be() {
+    let rows = all();
+    let row = rows.iter().find(|row| row.name == "fixed-name-swept").unwrap();
+    let readers = Troubled::new(SHIPPED, (0, 2, 1), 0, 0).unwrap();
+    let subject = Subject::Store(readers);
+    let blind = run(&Mutant { subject, about: "no error", ..*row });
+    assert_eq!(blind.verdict, HOLDS);
+    assert!(!blind.expected);
+    assert_eq!(
+        blind.note.as_deref(),
+        Some("no error: never reached: somebody waits beside a new file")
+    );
 }
 
 #[test]

@@ -8,10 +8,14 @@
 #![cfg(feature = "check")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use qubes_fsm::check::explore::{Limits, Report, Verdict, explore};
+use qubes_fsm::check::explore::{
+    Limits, NO_DEADLOCK, Report, Verdict, explore,
+};
 use qubes_fsm::check::lock::{S7, S8};
 use qubes_fsm::check::plan::{troubles, troubles_of, violated, violated_among};
-use qubes_fsm::check::trouble::{Flaw, S4, S5_SWEPT, S6, Troubled, words};
+use qubes_fsm::check::trouble::{
+    Flaw, S4, S5_SWEPT, S6, Step, Troubled, words,
+};
 use qubes_fsm::check::{Coverage, Kind, Model as _};
 use qubes_fsm::fsm::protocol::{
     HISTORY_2013, HISTORY_2014, HISTORY_2016, LOCK_FILE, NAMED, Protocol,
@@ -389,6 +393,32 @@ fn a_failing_call_does_what_it_does_on_linux() {
     }
 }
 
+/// What the machine has no row for ends the run there, whatever else could
+/// happen: no call of another, no crash or failure leads on from it.
+#[test]
+fn what_the_machine_refuses_is_a_deadlock() {
+    let model = Troubled::new(SHIPPED, (2, 0, 1), 1, 1).unwrap();
+    let model = Troubled { flaw: Flaw::SyncMisworded, ..model };
+    let report = all(&model);
+    let run = report.violation(NO_DEADLOCK).unwrap();
+    let (step, state) = run.prefix.last().unwrap();
+    let Step::Call(call) = step else { panic!("{step:?}") };
+    assert!(matches!(call.effect, Effect::Sync(_)), "{call:?}");
+    assert_eq!(call.event, Event::Written);
+    assert!(state.world.no_row() && !model.is_end(state));
+    let lines = words::lines(&model, run, S7);
+    let text: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
+    let last: Vec<_> = text.iter().rev().take(3).rev().copied().collect();
+    assert_eq!(
+        last,
+        [
+            "fsync(4) = 0",
+            "*** the machine has no row for Written",
+            "*** nobody can go on from here",
+        ]
+    );
+}
+
 #[test]
 fn runs_are_told_in_words() {
     let flaw = Flaw::DirectoryNotSynced;
@@ -407,7 +437,8 @@ fn runs_are_told_in_words() {
             "*** what was acknowledged is gone",
         ]
     );
-    // A leftover stops everyone: killed, then nobody can go on.
+    // A leftover stops everyone: killed, then only a failure could come, and
+    // need not.
     let unswept = Protocol { sweep: false, ..SHIPPED };
     let model = Troubled::new(unswept, (1, 0, 1), 1, 1).unwrap();
     let model = Troubled { flaw: Flaw::FixedExclusive, ..model };
@@ -416,7 +447,7 @@ fn runs_are_told_in_words() {
     let lines = words::lines(&model, run, S7);
     let text: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
     assert!(text.contains(&"*** killed, and starts again"), "{text:?}");
-    assert_eq!(text.last(), Some(&"*** nobody can go on from here"));
+    assert_eq!(text.last(), Some(&"*** nobody who must go on can"));
     // A failed call, and a driver that does not look.
     let model = Troubled::new(SHIPPED, (1, 0, 1), 0, 1).unwrap();
     let model = Troubled { flaw: Flaw::WriteUnchecked, ..model };

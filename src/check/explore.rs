@@ -82,6 +82,9 @@ pub struct Report<M: Model> {
     pub elapsed: Duration,
     /// Bytes that states, parents and index took, by capacity.
     pub bytes: usize,
+    /// Threads that searched: fewer than were asked for where the system gave
+    /// no more.
+    pub threads: usize,
     /// How much was seen.
     pub coverage: Coverage,
     /// Property by property, in the model's order; last [`NO_DEADLOCK`].
@@ -325,6 +328,7 @@ impl<'m, M: Model> Search<'m, M> {
             bytes: self.states.capacity() * size_of::<M::State>()
                 + self.parents.capacity() * size_of::<u32>()
                 + self.index.allocation_size(),
+            threads: 1,
             coverage,
             verdicts,
             left_out: Vec::new(),

@@ -60,7 +60,7 @@ pub struct Violation {
 /// More threads than loom has room for.
 pub const PROCESSES_MAX: usize = 4;
 /// Schedules between two looks at the time; by default loom has 20,000.
-const LOOKED_AT: usize = 256;
+pub(super) const LOOKED_AT: usize = 256;
 /// Choices of the scheduler in one schedule; a session has about 20 calls.
 const BRANCHES_MAX: usize = 100_000;
 
@@ -171,7 +171,7 @@ fn session(
                     Ok(again) => world = again,
                     Err(_) => return,
                 },
-                Progress::Refused(unexpected) => {
+                Progress::Refused(_, unexpected) => {
                     found(log, unexpected.to_string());
                     return;
                 }

@@ -8,7 +8,7 @@
 use core::ops::ControlFlow::{Break, Continue};
 
 use super::{Model, Property};
-use crate::fsm::call::{Effect, Event};
+use crate::fsm::call::{Effect, Event, Fd};
 use crate::fsm::lock::State as Lock;
 use crate::fsm::protocol::{Protocol, Target};
 use crate::fsm::session::{Part, Role, Session, State};
@@ -65,6 +65,24 @@ impl Deposed {
     }
 }
 
+/// Where a session stands whose machine refused what it was told. A part that
+/// has ended is never stored, so that nobody else is there.
+const NO_ROW: Part = Part::Acquiring(Lock::Held(Fd(u8::MAX)));
+
+impl World {
+    /// The machine of `process` has no row for what it was told.
+    pub(super) fn refuse(&mut self, process: usize) {
+        if let Some(state) = self.sessions.get_mut(process) {
+            state.part = NO_ROW;
+        }
+    }
+
+    /// A machine had no row for what it was told: a deadlock.
+    pub fn no_row(&self) -> bool {
+        self.sessions.iter().any(|state| state.part == NO_ROW)
+    }
+}
+
 /// A call that was made, and its answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Call {
@@ -85,8 +103,9 @@ pub enum Progress {
     Blocked(Effect),
     /// There is no next call.
     Done,
-    /// The disk gave an answer that the machine does not know: a bug of ours.
-    Refused(Unexpected),
+    /// The disk gave an answer that the machine does not know, and nobody goes
+    /// on from there: a bug of ours.
+    Refused(Call, Unexpected),
 }
 
 /// A configuration that the model has no room for.
@@ -178,7 +197,11 @@ impl Sessions {
                 }
                 Progress::Moved(Call { process, effect, event })
             }
-            Err(unexpected) => Progress::Refused(unexpected),
+            Err(unexpected) => {
+                world.refuse(process);
+                let call = Call { process, effect, event };
+                Progress::Refused(call, unexpected)
+            }
         }
     }
 
@@ -369,10 +392,16 @@ impl Model for Sessions {
     }
 
     fn steps(&self, world: &World, steps: &mut Vec<(Call, World)>) {
+        if world.no_row() {
+            return;
+        }
         for process in 0..self.processes() {
             let mut next = *world;
-            if let Progress::Moved(call) = self.advance(&mut next, process) {
-                steps.push((call, next));
+            match self.advance(&mut next, process) {
+                Progress::Moved(call) | Progress::Refused(call, _) => {
+                    steps.push((call, next));
+                }
+                Progress::Blocked(_) | Progress::Done => {}
             }
         }
     }

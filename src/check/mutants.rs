@@ -111,7 +111,7 @@ impl Mutant {
     /// Searches for it; the row says what was found. A search that was cut
     /// is undecided.
     pub fn run(&self, limits: Limits) -> Row {
-        let Search { found, row } = self.search(limits);
+        let Search { found, unreached, row } = self.search(limits);
         // What else falls, and in how many steps, nobody knows then.
         if row.coverage == Coverage::Cut.word() {
             return Row {
@@ -125,12 +125,14 @@ impl Mutant {
         }
         let wanted: Vec<(String, usize)> =
             self.found.iter().map(|(n, at)| ((*n).to_owned(), *at)).collect();
-        let expected = found == wanted;
+        let survives = found.is_empty();
+        // Nothing is proved by a world that never came near the error.
+        let near = !survives || unreached.is_empty();
+        let expected = found == wanted && near;
         let (property, steps) = match found.first() {
             Some((property, steps)) => (property.clone(), Some(*steps)),
             None => ("all".to_owned(), None),
         };
-        let survives = found.is_empty();
         let about = self.about;
         let note = match (expected, survives) {
             (true, false) => about.to_owned(),
@@ -138,6 +140,9 @@ impl Mutant {
                 true => about.to_owned(),
                 false => format!("survives: {about}"),
             },
+            (false, true) if found == wanted => {
+                format!("{about}: never reached: {}", unreached.join(", "))
+            }
             (false, _) => {
                 let wanted = words(&wanted);
                 let found = words(&found);
@@ -173,6 +178,8 @@ impl Mutant {
 pub struct Search {
     /// Violated properties with the lengths of their runs.
     pub found: Vec<(String, usize)>,
+    /// Twins that no run came to.
+    pub unreached: Vec<&'static str>,
     /// Counts.
     pub row: Row,
 }
@@ -184,14 +191,14 @@ fn search<M: Model>(
     of_the_store: bool,
 ) -> Search {
     let report: Report<M> = explore(model, limits);
-    let mut found = Vec::new();
+    let (mut found, mut unreached) = (Vec::new(), Vec::new());
     let mut stuck = None;
     for (name, kind, verdict) in &report.verdicts {
-        // What is wrong need not come where the twins are.
-        let Verdict::Violated(Some(run)) = verdict else { continue };
-        if *kind == Kind::Sometimes {
-            continue;
+        // What is wrong and is found need not come where the twins are.
+        if let (Kind::Sometimes, Verdict::Violated(_)) = (kind, verdict) {
+            unreached.push(*name);
         }
+        let Verdict::Violated(Some(run)) = verdict else { continue };
         let steps = if of_the_store {
             run.prefix.len() + run.cycle.len()
         } else {
@@ -219,7 +226,7 @@ fn search<M: Model>(
         coverage: report.coverage.word().to_owned(),
         ..base
     };
-    Search { found, row }
+    Search { found, unreached, row }
 }
 
 /// How a text begins that says why a row survives.
@@ -468,6 +475,13 @@ fn of_the_store() -> Vec<Mutant> {
             Flaw::Flock,
             &[(S2, 8), (S1_STALE, 16), (NO_FAILURE, 20), (S1, 23)],
             "one takes an flock, the other a record lock",
+        ),
+        row(
+            "sync-misworded",
+            (SHIPPED, two, 1, 1),
+            Flaw::SyncMisworded,
+            &[(S7, 9)],
+            "a sync is answered as a write is: the machine refuses it",
         ),
         row(
             "lock-file-unlinked",

@@ -154,6 +154,9 @@ impl Footprint {
 
 impl Ordered for Sessions {
     fn alone(&self, world: &World) -> Option<usize> {
+        if world.no_row() {
+            return None;
+        }
         (0..self.processes()).find(|process| self.may_go_alone(world, *process))
     }
 
@@ -165,7 +168,8 @@ impl Ordered for Sessions {
         let mut next = *world;
         match self.advance(&mut next, actor) {
             Progress::Moved(call) => Some((call, next)),
-            Progress::Blocked(_) | Progress::Done | Progress::Refused(_) => {
+            // What is refused is looked at in every order.
+            Progress::Blocked(_) | Progress::Done | Progress::Refused(..) => {
                 None
             }
         }

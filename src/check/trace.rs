@@ -9,6 +9,7 @@
 
 use core::fmt::Write as _;
 
+use super::Model;
 use super::lock::{Call, Progress, S1, S1_STALE, S2, S3, S5, Sessions, World};
 use crate::fsm::call::{Access, Effect, Event, Fd};
 use crate::sim::disk::{UPDATES, Updates};
@@ -36,9 +37,9 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut acting = 0;
     for (number, call) in calls.iter().enumerate() {
-        let Progress::Moved(call) = model.advance(&mut world, call.process)
-        else {
-            break;
+        let call = match model.advance(&mut world, call.process) {
+            Progress::Moved(call) | Progress::Refused(call, _) => call,
+            Progress::Blocked(_) | Progress::Done => break,
         };
         acting = call.process;
         let text = match (call.effect, waits.get(acting)) {
@@ -53,6 +54,9 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
         let state = facts(model, &world);
         let step = Some(number + 1);
         lines.push(Line { step, process: acting + 1, text, state });
+        if world.no_row() {
+            lines.push(note_of(acting, refused(call.event)));
+        }
         if let Some(text) = note(&world, call) {
             lines.push(note_of(acting, text));
         }
@@ -69,6 +73,22 @@ pub fn lines(model: &Sessions, calls: &[Call], property: &str) -> Vec<Line> {
         lines.push(note_of(acting, text));
     }
     lines
+}
+
+/// What is said below a call whose answer the machine does not know.
+pub(super) fn refused(event: Event) -> String {
+    format!("*** the machine has no row for {event:?}")
+}
+
+/// What is said of an end that should be none: what need not come, such as a
+/// crash, may still be possible there.
+pub(super) fn stuck<M: Model>(model: &M, end: &M::State) -> &'static str {
+    let mut steps = Vec::new();
+    model.steps(end, &mut steps);
+    match steps.is_empty() {
+        true => "*** nobody can go on from here",
+        false => "*** nobody who must go on can",
+    }
 }
 
 /// A line that is no step.

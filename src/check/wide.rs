@@ -505,6 +505,7 @@ where
             depth: if cut { depth } else { depth.saturating_sub(1) },
             elapsed: self.started.elapsed(),
             bytes: shards.iter().map(Shard::bytes).sum(),
+            threads,
             coverage: match (cut, self.how.fingerprints) {
                 (true, _) => Coverage::Cut,
                 (false, true) => Coverage::Bounded,

@@ -19,6 +19,7 @@ use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::cancel::{C1, C2, C3, C4, CHILDREN, Ended, Mutant, Outcome};
 use crate::check::Coverage;
+use crate::check::interleave::LOOKED_AT;
 use crate::fsm::cancel::{Cancel, Child, Gate};
 
 /// A worker with two children, and those who cancel, each on a thread.
@@ -84,6 +85,7 @@ impl Schedules {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = self.preemptions;
         builder.max_duration = Some(time_max);
+        builder.checkpoint_interval = LOOKED_AT;
         builder.max_permutations = None;
         builder.max_branches = 10_000;
         builder.log = false;

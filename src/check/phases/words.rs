@@ -21,7 +21,7 @@ use super::restore_rules::{R1, R2, R3, R3_INDEX, R4, R5, R6, R7, R8, R9, R10};
 use super::{ENDS, facts};
 use crate::check::Model;
 use crate::check::explore::Trace;
-use crate::check::trace::Line;
+use crate::check::trace::{Line, stuck};
 use crate::fsm::ahead::{Output, SourceEnd, Verdict};
 use crate::fsm::cancel::Cancel;
 use crate::fsm::members::{Effect as Ask, Event as Answer};
@@ -83,7 +83,7 @@ pub fn lines<M: Words>(
         let first = trace.prefix.len() + 1;
         note(format!("*** and again from step {first}, for ever"));
     } else if property == ENDS {
-        note("*** nobody can go on from here".to_owned());
+        note(stuck(model, before).to_owned());
     }
     if let Some(text) = meaning(property) {
         note(format!("*** {text}"));

@@ -315,19 +315,22 @@ pub fn run(task: Task, means: &Means) -> Vec<Row> {
         Task::WideExplore(model, how) => {
             let mut watch = means.watch;
             let report = search_watched(&model, how, means.limits, &mut watch);
-            let base = store_row(&model, &wide_engine(how));
+            let used = How { threads: report.threads, ..how };
+            let base = store_row(&model, &wide_engine(used));
             let trace = |t: &Trace<Sessions>, property: &str| {
                 lasso(&model, t, property)
             };
-            wide_rows(how, rows(base, &report, violated(&model), false, trace))
+            let rows = rows(base, &report, violated(&model), false, trace);
+            wide_rows(how, report.threads, rows)
         }
         Task::WideGolden(golden, how) => {
             let mut watch = means.watch;
             let report = search_watched(&golden, how, means.limits, &mut watch);
-            let engine = wide_engine(how);
+            let used = How { threads: report.threads, ..how };
+            let engine = wide_engine(used);
             let base = Row { engine, ..golden_row(&golden) };
             let rows = rows(base, &report, lost(&golden), false, |_, _| None);
-            wide_rows(how, rows)
+            wide_rows(how, report.threads, rows)
         }
         Task::Phase(phase) => match phase.world {
             World::Members(model) => phase_run(&phase, &model, means),
@@ -363,7 +366,7 @@ fn lost(golden: &Golden) -> &'static [&'static str] {
 
 /// Says how the search was made: what it did not look at, and what it may
 /// have missed.
-fn wide_rows(how: How, mut rows: Vec<Row>) -> Vec<Row> {
+fn wide_rows(how: How, used: usize, mut rows: Vec<Row>) -> Vec<Row> {
     let mut ways = Vec::new();
     if how.symmetry {
         ways.push("by symmetry");
@@ -373,6 +376,10 @@ fn wide_rows(how: How, mut rows: Vec<Row>) -> Vec<Row> {
     }
     if how.fingerprints {
         ways.push("probabilistic: 64-bit fingerprints");
+    }
+    let fewer = format!("by {used} of {} threads", how.threads);
+    if used < how.threads {
+        ways.push(&fewer);
     }
     for row in &mut rows {
         if row.property == "all" {

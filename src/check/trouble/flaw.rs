@@ -63,6 +63,9 @@ pub enum Flaw {
     SameInode,
     /// The same if it has the same time of modification.
     SameTime,
+    /// A sync of the file is answered as a write is, for which the machine has
+    /// no row.
+    SyncMisworded,
     /// The lock file is unlinked when the lock is given back.
     LockFileUnlinked,
     /// Before the rename only the file is looked at, not its content.
@@ -130,6 +133,9 @@ pub(super) fn perform(
         (Flaw::FileNotSynced, Effect::Sync(_))
         | (Flaw::DirectoryNotSynced, Effect::SyncDirectory) => {
             return Some(Event::Synced);
+        }
+        (Flaw::SyncMisworded, Effect::Sync(_)) => {
+            return Some(Event::Written);
         }
         (Flaw::NotSwept, Effect::Sweep) => return Some(Event::Swept),
         (Flaw::TempLeft, Effect::Unlink) => return Some(Event::Unlinked),

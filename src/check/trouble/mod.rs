@@ -243,7 +243,10 @@ impl Troubled {
     ) -> Option<()> {
         let Call { process, effect, event } = call;
         let before = self.sessions.session(&from.world, process);
-        let after = before.step(event).ok()?;
+        let Ok(after) = before.step(event) else {
+            to.world.refuse(process);
+            return Some(());
+        };
         *to.world.sessions.get_mut(process)? = after.state;
         let path = |at: &Struck| {
             let (inode, file) = at.world.disk.store();
@@ -556,7 +559,7 @@ impl Model for Troubled {
     }
 
     fn steps(&self, from: &Struck, steps: &mut Vec<(Step, Struck)>) {
-        if from.gone {
+        if from.gone || from.world.no_row() {
             return;
         }
         // What S1 has lost is said once: no cut that follows is to blame.

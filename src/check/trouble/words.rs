@@ -6,7 +6,7 @@
 use super::{Change, S4, S5_SWEPT, S6, Step, Struck, Troubled};
 use crate::check::explore::Trace;
 use crate::check::lock::{Call, NO_FAILURE, S7, S8};
-use crate::check::trace::{Line, facts, loss, note_of};
+use crate::check::trace::{Line, facts, loss, note_of, refused, stuck};
 use crate::fsm::call::{Effect, Event};
 use crate::sim::crash::{Data, Outcome};
 
@@ -50,12 +50,17 @@ pub fn lines(
     let mut note = |text| {
         lines.push(note_of(acting, text));
     };
+    if let (true, Some((Step::Call(call) | Step::Fault(call), _))) =
+        (end.world.no_row(), last)
+    {
+        note(refused(call.event));
+    }
     if let Some(text) = lost(model, end, property) {
         note(text);
     }
     if property == S7 {
         note(if trace.cycle.is_empty() {
-            "*** nobody can go on from here".to_owned()
+            stuck(model, end).to_owned()
         } else {
             let again = trace.prefix.len() + 1;
             format!("*** and again from step {again}, for ever")
