@@ -1,15 +1,15 @@
 ------------------------------- MODULE Commit -------------------------------
 (* Qubes of one restore get into a store: their folders first, then one    *)
-(* save.  Calls fail, somebody cancels, the power is cut, and somebody may *)
-(* be beside us.  After a cut the same restore is run again; so it is once *)
-(* it has ended and left something.  One action is one call of ours with   *)
-(* its answer, or one deed of the others.                                  *)
+(* save.  Calls fail, somebody cancels, the process is killed, the power   *)
+(* is cut, and somebody may be beside us.  After a kill or a cut the same  *)
+(* restore is run again; so it is once it has ended and left something.    *)
+(* One action is one call of ours with its answer, or one deed of others.  *)
 (* A store is a set of entries: our qubes, from 1, and 0, which is         *)
 (* somebody else's.                                                        *)
 EXTENDS Naturals, FiniteSets
 CONSTANTS Qubes,          \* of this restore
           Beside,         \* "nobody" "writer" "namesake" "sweep" "folder"
-          Crashes, Faults, \* so many at most
+          Crashes, Faults, \* so many at most; kills and cuts are crashes
           MayCancel       \* does anybody cancel?
 VARIABLES st,       \* what we wait for, with what we know
           gate,     \* "open" "flagged" "decided"
@@ -279,14 +279,30 @@ Anew(S, F) ==
   /\ folders' = F
   /\ stage' = IF stage = None THEN None ELSE <<FALSE, stage[2]>>
   /\ lock' = IF lock = "we" THEN "free" ELSE lock
-  /\ UNCHANGED <<faults, note, hurt>>
+  /\ UNCHANGED <<faults, note>>
 
 (* An end that owes something is followed by another run.                  *)
-MayCrash == crashes > 0 /\ (st[1] = "over" => st[3])
+MayCut == crashes > 0 /\ (st[1] = "over" => st[3])
 Again ==
-  /\ st[1] = "over" /\ MayCrash
+  /\ st[1] = "over" /\ MayCut
   /\ Anew(store, folders)
-  /\ UNCHANGED <<unsure, other>>
+  /\ UNCHANGED <<unsure, other, hurt>>
+
+(* A kill takes nothing but our locks: what is not on the disk is there,   *)
+(* and a later cut may take it.  In the middle of a save the store has it, *)
+(* and nobody knows for how long.                                          *)
+MayKill == crashes > 0 /\ st[1] # "over"
+Kill ==
+  /\ MayKill
+  /\ Anew(store, folders)
+  /\ UNCHANGED <<unsure, other, hurt>>
+KillInSave ==
+  /\ MayKill /\ In("save")
+  /\ LET S == IF Beside = "namesake" THEN Saved \ {Theirs} ELSE Saved
+     IN /\ Anew(S, folders)
+        /\ hurt' = (hurt \/ (Theirs \in store /\ Theirs \notin S))
+  /\ unsure' = TRUE
+  /\ UNCHANGED other
 
 (* A power cut: of names that were not synced any are kept, and contents   *)
 (* that were not synced are torn.  A store that is not sure may be the     *)
@@ -294,8 +310,8 @@ Again ==
 Keeps(f) == IF f[1] # "ours" THEN f
             ELSE <<"ours", TRUE, IF f[3] = "synced" THEN "synced" ELSE "torn">>
 Unnamed == {q \in Ours : Mine(q) /\ ~folders[q][2]}
-Crash ==
-  /\ MayCrash
+Cut ==
+  /\ MayCut
   /\ \E gone \in SUBSET Unnamed, back \in {FALSE, unsure} :
        LET F == [q \in Ours |-> IF q \in gone THEN Absent
                                 ELSE Keeps(folders[q])]
@@ -304,6 +320,7 @@ Crash ==
           /\ other' = IF other[1] = "read" THEN <<"read", Back(other[2])>>
                       ELSE other
   /\ unsure' = FALSE
+  /\ UNCHANGED hurt
 
 -----------------------------------------------------------------------------
 (* Who is beside us: a writer, who adds an entry, and who lets it be if he *)
@@ -361,7 +378,7 @@ We == \/ Lock \/ Settle \/ Sweep \/ Forget \/ Unlock
       \/ Save \/ Undo \/ Clear \/ Refuse
 They == TheirLock \/ TheirSave \/ TheirUnlock \/ TheirSweep
 Next == \/ We \/ They \/ TheirFolder
-        \/ Fault \/ UnsureSave \/ Cancel \/ Crash \/ Again
+        \/ Fault \/ UnsureSave \/ Cancel \/ Kill \/ KillInSave \/ Cut \/ Again
 Spec == Init /\ [][Next]_vars
 FairSpec == Spec /\ WF_vars(We) /\ WF_vars(They)
 

@@ -12,6 +12,9 @@ TNotUnsure   == ~(Ended("failed") /\ st[2][3])
 TNotKept     == st[1] # "keep"
 TNoOrphan    == ~(st[1] = "sweep" /\ note /\ Orphan)
 TNoStage     == stage # None => stage[1]
+(* Or what a kill leaves, and a cut can take: a name, or the save.          *)
+TNoName      == ~(st[1] = "sweep" /\ Unnamed # {})
+TNoSave      == ~(st[1] = "sweep" /\ unsure)
 (* A folder is left, and the note with it.                                  *)
 TNothingLeft == ~(Over /\ Orphan)
 (* Somebody sweeps beside a live stage.                                     *)

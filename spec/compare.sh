@@ -329,7 +329,7 @@ for twin in TNoneGiven TNotAll TNotHalf TNoRest TNoWait; do
 done
 holds Commit
 for twin in TNotDone TNotCanceled TNotUnsure TNotKept TNoOrphan TNoStage \
-    TNothingLeft TNoLiveStage TNotDoubtful; do
+    TNoName TNoSave TNothingLeft TNoLiveStage TNotDoubtful; do
     reached Commit "$twin"
 done
 reached Commit TNotBoth 'Beside="writer"'
@@ -399,7 +399,7 @@ for count in 4 6; do
 done
 same committing nobody 1 1
 for beside in nobody writer namesake sweep folder; do
-    same committing "$beside" 2 1
+    same committing "$beside" 2 2
     same committing "$beside" 3 2
 done
 
@@ -520,12 +520,14 @@ if [ "$parts" = all ]; then
     planted Members "a death proves the held one whole" \
         's/IF held # <<>> .. well THEN/IF held # <<>> THEN/' members before 4
     planted Commit "a note is judged by what a power cut may take back" \
-        '/^Settled ==/{n;s/FALSE/unsure/}' committing sweep 2 1
+        '/^Settled ==/{n;s/FALSE/unsure/}' committing sweep 2 2
     planted Commit "every new name outlives a power cut" \
-        's/^Unnamed == .*/Unnamed == {}/' committing nobody 2 1
+        's/^Unnamed == .*/Unnamed == {}/' committing nobody 2 2
+    planted Commit "who is killed in a save has not saved" \
+        's/^  .. MayKill .. In("save")/  \/\\ FALSE/' committing nobody 2 2
     planted Commit "a cancel is no answer to a failure" \
         's/IF st\[1\] = "decide" .. st\[2\] = "fail" THEN .* ELSE None/None/' \
-        committing nobody 2 1
+        committing nobody 2 2
 fi
 
 printf '%s\n' "$compared configurations compared, $found planted differences" \

@@ -106,7 +106,7 @@ fn the_list_names_every_model_and_every_check() {
     let (checks, others) =
         checks.split_once("\nchecks where the model is named:\n").unwrap();
     assert_eq!(checks.lines().count(), 93);
-    assert_eq!(others.lines().count(), 117);
+    assert_eq!(others.lines().count(), 119);
     assert!(checks.contains("  members after 4 members explore\n"));
     assert!(checks.contains("  cancel flag-after-kill 1 canceler explore\n"));
     assert!(checks.contains("  cancel shipped 1 canceler loom\n"));
@@ -482,7 +482,7 @@ fn a_crash_of_history_is_told_in_words() {
 fn every_mutant_is_found_as_its_row_says() {
     let (code, rows) = rows("--mutants");
     assert_eq!(code, 0);
-    assert_eq!(rows.len(), 147);
+    assert_eq!(rows.len(), 150);
     for row in &rows {
         assert_eq!(row["expected"], true, "{row}");
         assert_eq!(row["coverage"], "exhaustive", "{row}");
@@ -532,7 +532,7 @@ fn the_golden_model_is_counted() {
 fn the_phases_are_checked_by_name() {
     let (code, rows) =
         rows("members ahead cancel backup restore verify commit");
-    assert_eq!((code, rows.len()), (0, 245));
+    assert_eq!((code, rows.len()), (0, 247));
     let (loom, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row["engine"] == "loom");
     assert_eq!(loom.len(), 9);
@@ -816,6 +816,21 @@ fn an_unexpected_file_form_has_no_control_characters() {
         let odd = out.chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(odd, None, "{format}");
     }
+}
+
+/// Where there is no room for the stacks of all threads one searches alone,
+/// and the row says so.
+#[test]
+fn threads_that_the_system_does_not_give_are_not_named() {
+    let text = "ulimit -v 9000000 && RUST_MIN_STACK=1073741824 exec \"$0\" \
+                check golden --writers 2 --threads 256 --format json";
+    let program = env!("CARGO_BIN_EXE_qubes-fsm");
+    let output = Command::new("sh").args(["-c", text, program]).output();
+    let output = output.unwrap();
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows[0]["engine"], "explore");
+    assert_eq!(rows[0]["bound"], "by 1 of 256 threads");
+    assert_eq!(rows[0]["coverage"], "exhaustive");
 }
 
 /// Threads and reductions say what they are, and leave liveness out.

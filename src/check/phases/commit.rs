@@ -5,9 +5,12 @@
 //! do, and how the driver answers each effect. May not live here: what must
 //! hold (`commit_rules`), or the table.
 //!
-//! A crash is a power cut for what this process wrote: contents that were not
-//! synced are torn, and of the names that were not synced any may be kept.
-//! Whoever is beside it goes on. Then the same restore is run again.
+//! A kill takes nothing but the locks, and what was not on the disk still is
+//! not, so that a later power cut may take it; a save in which it comes may be
+//! made. A power cut takes of what this process and those before it wrote:
+//! contents that were not synced are torn, and of the names that were not
+//! synced any may be kept. Whoever is beside it goes on. Then the same restore
+//! is run again.
 
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -28,7 +31,7 @@ pub struct Committing {
     pub plan: Plan,
     /// Who else is there.
     pub beside: Beside,
-    /// Crashes; an end that owes something is run again instead.
+    /// Kills and power cuts; an end that owes something is run again instead.
     pub crashes: u8,
     /// Calls that fail.
     pub faults: u8,
@@ -71,6 +74,12 @@ pub enum Flaw {
     LoadedEarly,
     /// A note is judged by a store that a power cut may still take back.
     JudgedUnsure,
+    /// The store's lock is a file in `/run`: a kill leaves it, a power cut does
+    /// not.
+    LockFile,
+    /// Files are synced as they are written; a stage of a dead run that reads
+    /// well is taken as it is, as if it were on the disk.
+    StageKept,
 }
 
 /// Machine, store, folders, and what must be remembered for K1 to K6.
@@ -189,8 +198,13 @@ pub enum Step {
     Fails(Effect, Event),
     /// Somebody canceled.
     Cancel,
+    /// The process was killed, and the same restore is run again.
+    Killed,
+    /// The same in the middle of a call: what that does is done, and not known
+    /// to be durable.
+    KilledIn(Effect),
     /// The power was cut, and the same restore is run again.
-    Crash,
+    PowerCut,
     /// It is run again, to put an end to what was left.
     Again,
     /// The writer has the lock, and has loaded the store.
@@ -275,7 +289,9 @@ impl Committing {
                     | Flaw::LiveStages
                     | Flaw::Replaces
                     | Flaw::LoadedEarly
-                    | Flaw::JudgedUnsure,
+                    | Flaw::JudgedUnsure
+                    | Flaw::LockFile
+                    | Flaw::StageKept,
                 ) => next.note,
                 (
                     Folder::Theirs,
@@ -283,7 +299,9 @@ impl Committing {
                     | Flaw::LiveStages
                     | Flaw::Replaces
                     | Flaw::LoadedEarly
-                    | Flaw::JudgedUnsure,
+                    | Flaw::JudgedUnsure
+                    | Flaw::LockFile
+                    | Flaw::StageKept,
                 ) => false,
             };
             if goes && !named {
@@ -300,6 +318,11 @@ impl Committing {
             next.hurt |= stage.held;
             next.stage = None;
         }
+    }
+
+    /// The stage of a dead run is taken instead of swept.
+    fn keeps_stage(&self, world: &World) -> bool {
+        self.flaw == Flaw::StageKept && world.state != State::Keeping
     }
 
     /// Renames our folder.
@@ -352,12 +375,19 @@ impl Committing {
                     return Event::Whole;
                 }
             }
+            Effect::Sweep if self.keeps_stage(next) => {}
             Effect::Sweep => self.sweep(next),
             Effect::Forget => next.note = false,
             Effect::Unlock => unlock(next, Who::We),
             Effect::Stage => {
-                next.stage = Some(Stage { held: true, synced: false });
+                let found = next.stage.filter(|_| self.keeps_stage(next));
+                let synced = match found {
+                    Some(stage) => stage.synced,
+                    None => self.flaw == Flaw::StageKept,
+                };
+                next.stage = Some(Stage { held: true, synced });
             }
+            Effect::SyncFiles if self.flaw == Flaw::StageKept => {}
             Effect::SyncFiles => {
                 if let Some(stage) = &mut next.stage {
                     stage.synced = true;
@@ -485,10 +515,72 @@ impl Committing {
         next
     }
 
-    /// What a power cut may leave, each beginning again.
-    fn crash(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+    /// The process dies, and nothing else does.
+    fn kill(&self, world: &World, steps: &mut Vec<(Step, World)>) {
         let mut base = world.clone();
         base.crashes -= 1;
+        if let Continue(effect) = self.machine(world.state).effect()
+            && let Some(half) = self.half_way(&base, effect)
+        {
+            steps.push((Step::KilledIn(effect), self.killed(&half)));
+        }
+        steps.push((Step::Killed, self.killed(&base)));
+    }
+
+    fn killed(&self, world: &World) -> World {
+        let mut next = self.run_again(world);
+        if self.flaw == Flaw::LockFile {
+            next.lock = world.lock;
+        }
+        next
+    }
+
+    /// What there is in the middle of a call, where that is neither what was
+    /// there before nor what is behind it.
+    fn half_way(&self, world: &World, effect: Effect) -> Option<World> {
+        // What the gate refuses is not begun.
+        if world.gate.is_canceled() && !effect.is_cleanup() {
+            return None;
+        }
+        let mut next = world.clone();
+        match effect {
+            // Renamed, and the directory not synced.
+            Effect::Save { from, to } => {
+                self.save(&mut next, from, to);
+                next.unsure = true;
+            }
+            // All is written, and the last file not synced.
+            Effect::Stage
+                if self.flaw == Flaw::StageKept && world.stage.is_none() =>
+            {
+                next.stage = Some(Stage { held: true, synced: false });
+            }
+            Effect::Lock
+            | Effect::Settle
+            | Effect::Sweep
+            | Effect::Forget
+            | Effect::Unlock
+            | Effect::Stage
+            | Effect::SyncFiles
+            | Effect::Check
+            | Effect::Note
+            | Effect::Move(_)
+            | Effect::SyncDirs
+            | Effect::Decide
+            | Effect::Undo
+            | Effect::Clear => return None,
+        }
+        Some(next)
+    }
+
+    /// What a power cut may leave, each beginning again.
+    fn cut(&self, world: &World, steps: &mut Vec<(Step, World)>) {
+        let mut base = world.clone();
+        base.crashes -= 1;
+        // What it tears does not read well, and is made anew.
+        if self.flaw == Flaw::StageKept {
+            base.stage = base.stage.filter(|stage| stage.synced);
+        }
         let mut left = vec![base];
         if world.unsure {
             let mut older = left.clone();
@@ -523,7 +615,7 @@ impl Committing {
         }
         for mut world in left {
             world.unsure = false;
-            steps.push((Step::Crash, self.run_again(&world)));
+            steps.push((Step::PowerCut, self.run_again(&world)));
         }
     }
 
@@ -653,13 +745,14 @@ impl Model for Committing {
                     let mut next = self.run_again(world);
                     next.crashes -= 1;
                     steps.push((Step::Again, next));
-                    self.crash(world, steps);
+                    self.cut(world, steps);
                 }
                 return;
             }
         };
         if world.crashes > 0 {
-            self.crash(world, steps);
+            self.kill(world, steps);
+            self.cut(world, steps);
         }
         if self.cancel && !world.accepted {
             let mut next = world.clone();
@@ -677,7 +770,7 @@ impl Model for Committing {
         if world.faults > 0 && effect.can_fail() {
             self.fail(world, effect, steps);
         }
-        if effect == Effect::Lock && world.lock == Some(Who::They) {
+        if effect == Effect::Lock && world.lock.is_some() {
             return;
         }
         let mut next = world.clone();
@@ -704,7 +797,9 @@ impl Model for Committing {
             | Step::TheirSweep(..) => 1,
             Step::Fails(..)
             | Step::Cancel
-            | Step::Crash
+            | Step::Killed
+            | Step::KilledIn(_)
+            | Step::PowerCut
             | Step::Again
             | Step::TheirFolder => UNFAIR,
         }

@@ -6,7 +6,7 @@
 use super::commit::{Beside, Committing, Flaw};
 use super::commit_rules::{K1, K2, K3, K4, K5, K6};
 use super::rows::{mutant, right};
-use super::{Phase, World};
+use super::{ENDS, Phase, World};
 use crate::fsm::commit::Variant;
 
 const COMMIT: &str = "commit";
@@ -18,11 +18,11 @@ pub(super) fn commit_right() -> Vec<Phase> {
         right(COMMIT, "shipped", World::Committing(model), about)
     };
     vec![
-        world(2, Beside::Nobody, 1, "folders first, one save last"),
-        world(2, Beside::Writer, 1, "beside a writer of another qube"),
-        world(2, Beside::SameName, 1, "somebody may take one of the names"),
-        world(2, Beside::Sweep, 1, "a second restore sweeps meanwhile"),
-        world(2, Beside::Folder, 1, "somebody may make one of the folders"),
+        world(2, Beside::Nobody, 2, "folders first, one save last"),
+        world(2, Beside::Writer, 2, "beside a writer of another qube"),
+        world(2, Beside::SameName, 2, "somebody may take one of the names"),
+        world(2, Beside::Sweep, 2, "a second restore sweeps meanwhile"),
+        world(2, Beside::Folder, 2, "somebody may make one of the folders"),
         world(1, Beside::Nobody, 1, "one qube").named(),
         world(3, Beside::Nobody, 2, "more of everything").named(),
         world(3, Beside::Writer, 2, "the same beside a writer").named(),
@@ -44,6 +44,13 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
         let model = Committing::troubled(2, beside, 1);
         let world = World::Committing(Committing { flaw, ..model });
         mutant(COMMIT, protocol, world, violated, about)
+    };
+    // A kill, and then a power cut.
+    let kept = |protocol, about| {
+        let model = Committing::troubled(2, Beside::Nobody, 1);
+        let flaw = Flaw::StageKept;
+        let model = Committing { crashes: 2, flaw, ..model };
+        mutant(COMMIT, protocol, World::Committing(model), &[K1], about)
     };
     vec![
         variant(
@@ -166,6 +173,17 @@ pub(super) fn commit_mutants() -> Vec<Phase> {
             Flaw::JudgedUnsure,
             &[K5, K6],
             "a note is judged by a store that a power cut may take back",
+        ),
+        flaw(
+            "lock-file",
+            Beside::Nobody,
+            Flaw::LockFile,
+            &[ENDS],
+            "the store's lock is a file in /run: a kill leaves it",
+        ),
+        kept(
+            "stage-kept",
+            "the stage of a killed run is taken as if it were on the disk",
         ),
         flaw(
             "live-stages",

@@ -135,6 +135,16 @@ impl Committing {
             twins.push(("the next run finds a stage", |_, world| {
                 world.stage.is_some_and(|stage| !stage.held)
             }));
+            // Only a kill leaves these.
+            twins.push(("the next run finds a name a cut can take", |_, w| {
+                let unnamed =
+                    |f: &Folder| matches!(f, Folder::Ours { named: false, .. });
+                matches!(w.state, State::Sweeping(_))
+                    && w.folders.iter().any(unnamed)
+            }));
+            twins.push(("the next run finds a save a cut can take", |_, w| {
+                matches!(w.state, State::Sweeping(_)) && w.unsure
+            }));
         }
         if self.faults > 0 {
             twins.push(("it fails, and all is in the store", |_, world| {

@@ -27,7 +27,11 @@ impl Words for Committing {
             }
             Step::TheirSweep(effect, event) => (1, asked(effect, event)),
             Step::Cancel => (1, "cancel = accepted".to_owned()),
-            Step::Crash => (0, "power cut; it is run again".to_owned()),
+            Step::Killed => (0, KILLED.to_owned()),
+            Step::KilledIn(effect) => {
+                (0, format!("{}: {KILLED}", called(effect)))
+            }
+            Step::PowerCut => (0, "power cut; it is run again".to_owned()),
             Step::Again => (0, "it is run again".to_owned()),
             Step::TheirLock => (1, "lock and load the store = ok".to_owned()),
             Step::TheirSave => (1, "save the store = ok".to_owned()),
@@ -56,8 +60,11 @@ impl Words for Committing {
     }
 }
 
-fn asked(effect: Effect, event: Event) -> String {
-    let effect = match effect {
+/// What ends a run, and takes nothing from the disk.
+const KILLED: &str = "ended by kill; it is run again";
+
+fn called(effect: Effect) -> String {
+    match effect {
         Effect::Lock => "lock and load the store".to_owned(),
         Effect::Settle => "undo what a note names".to_owned(),
         Effect::Sweep => "remove stages nobody holds".to_owned(),
@@ -76,7 +83,11 @@ fn asked(effect: Effect, event: Event) -> String {
         },
         Effect::Undo => "remove what was moved".to_owned(),
         Effect::Clear => "remove the stage".to_owned(),
-    };
+    }
+}
+
+fn asked(effect: Effect, event: Event) -> String {
+    let effect = called(effect);
     let event = match event {
         Event::Ok => "ok",
         Event::Whole => "the store has it all",
