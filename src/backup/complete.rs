@@ -4,7 +4,7 @@
 //! file may be, and what is missing. May not live here: where the files come
 //! from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::report::{File, Qube};
 use crate::format::document::{Dialect, Document};
@@ -47,6 +47,42 @@ pub(super) fn announced(document: &Document) -> Vec<Qube> {
 
 fn is_not_empty(text: &str) -> bool {
     !text.is_empty()
+}
+
+/// Qubes by the directory in the archive, the first where it is that of more.
+///
+/// A document may announce as many as there are files, and each file is looked
+/// up: not by going through all of them.
+#[derive(Default)]
+pub(super) struct ByPath(HashMap<Vec<u8>, usize>);
+
+impl ByPath {
+    pub(super) fn of(qubes: &[Qube]) -> Self {
+        let mut by_path = HashMap::new();
+        for (number, qube) in qubes.iter().enumerate() {
+            let path = qube.path.as_bytes().to_vec();
+            by_path.entry(path).or_insert(number);
+        }
+        Self(by_path)
+    }
+
+    /// The first qube that a file [`belongs`] to.
+    pub(super) fn find<'q>(
+        &self,
+        name: &[u8],
+        qubes: &'q [Qube],
+    ) -> Option<&'q Qube> {
+        let numbers = above(name).filter_map(|path| self.0.get(path));
+        qubes.get(*numbers.min()?)
+    }
+}
+
+/// A name, and each directory above it, the highest first.
+pub(super) fn above(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let bytes = name.iter().enumerate();
+    let slashes = bytes.filter(|(_, byte)| **byte == b'/');
+    let ends = slashes.map(|(at, _)| at).chain([name.len()]);
+    ends.map(|end| name.get(..end).unwrap_or_default())
 }
 
 /// Whether a file of the archive belongs to a qube.

@@ -18,7 +18,7 @@ use crate::format::tar::{
 
 use super::complete::Top;
 use super::filter::{self, ExternalFilter, Program, ProgramError, Running};
-use super::tree::{Staged, StagedFile, Time, TreeError};
+use super::tree::{Roll, Staged, StagedFile, Time, TreeError};
 
 /// Why a file could not be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,15 @@ pub enum DecodeError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// It is where another file is, or above or below it.
+    #[error(
+        "at, above or below {other}, which is another file of the archive; \
+         wanted files that stand apart"
+    )]
+    Entangled {
+        /// Where that one is, escaped.
+        other: String,
+    },
     /// The inner archive is empty.
     #[error("no member; wanted {wanted}")]
     Empty {
@@ -115,8 +124,10 @@ pub enum DecodeError {
 
 /// Where the content of a file goes.
 pub(super) enum Sink<'o> {
-    /// Nowhere: it is only looked at.
+    /// Nowhere: something else is looked for.
     Nothing,
+    /// Nowhere: it is judged as if it were restored.
+    Roll(Roll),
     /// Into memory.
     Memory(Memory),
     /// Below a directory, under temporary names.
@@ -488,6 +499,7 @@ impl Sink<'_> {
                 }
                 Ok(())
             }
+            Self::Roll(roll) => enroll(roll, path, entry),
             Self::Tree(staged, open) => stage(staged, open, path, entry),
             Self::Output(sink) => sink.entry(path, entry),
         }
@@ -495,7 +507,7 @@ impl Sink<'_> {
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeError> {
         match self {
-            Self::Nothing => Ok(()),
+            Self::Nothing | Self::Roll(_) => Ok(()),
             Self::Memory(memory) => {
                 let limit = memory.limit;
                 let end = offset.saturating_add(bytes.len() as u64);
@@ -521,7 +533,7 @@ impl Sink<'_> {
                 None => Ok(()),
             },
             Self::Output(sink) => sink.end_of_entry(),
-            Self::Nothing | Self::Memory(..) => Ok(()),
+            Self::Nothing | Self::Roll(_) | Self::Memory(_) => Ok(()),
         }
     }
 }
@@ -600,6 +612,23 @@ fn stage(
         Kind::Symlink { target } => staged.symlink(path, target, time)?,
         Kind::HardLink { target } => {
             staged.hard_link(path, &components(target)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn enroll(
+    roll: &mut Roll,
+    path: &[Vec<u8>],
+    entry: &Entry,
+) -> Result<(), DecodeError> {
+    let time = time_of(entry);
+    match &entry.kind {
+        Kind::File => drop(roll.file(path, time)?),
+        Kind::Directory => drop(roll.directory(path, time)?),
+        Kind::Symlink { target } => drop(roll.symlink(path, target, time)?),
+        Kind::HardLink { target } => {
+            drop(roll.hard_link(path, &components(target)?)?);
         }
     }
     Ok(())

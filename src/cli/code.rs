@@ -192,6 +192,7 @@ fn decode_code(error: &DecodeError) -> u8 {
         DecodeError::Path(_)
         | DecodeError::Outside { .. }
         | DecodeError::Kind { .. }
+        | DecodeError::Entangled { .. }
         | DecodeError::Empty { .. }
         | DecodeError::NotOneFile => INTEGRITY,
         DecodeError::NotAFile { .. } => UNSUPPORTED,

@@ -18,4 +18,5 @@ mod order;
 mod outer;
 mod scene;
 mod texts;
+mod verdicts;
 mod writer;

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::io::{Read, Write as _};
 
 use super::{Goal, ReadError, Reader, STORE_NAME, shown};
-use crate::backup::complete::{self, Top};
+use crate::backup::complete::{self, ByPath, Top};
 use crate::backup::decode::{DecodeError, Decoding, Memory, OutputSink, Sink};
 use crate::backup::report::{File, FileState, Qube};
-use crate::backup::tree::{Staged, TreeError};
+use crate::backup::tree::{Roll, Staged, TreeError, check_path};
 use crate::format::chunk;
 use crate::format::document::{Document, Limits};
 use crate::format::limits::{
@@ -48,6 +48,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
                 self.set(file, state);
                 return Ok(None);
             }
+            self.keep_apart(&name, &top)?;
             (self.sink(file)?, tar::Limits::INNER)
         };
         let passphrase = &self.options.passphrase;
@@ -94,14 +95,46 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         }
     }
 
+    /// Refuses a file of a qube that is where another one is, or above or
+    /// below it: in the directory one would have to give way.
+    //= spec/format3.md#files-stand-apart
+    fn keep_apart(
+        &mut self,
+        name: &[u8],
+        top: &[Vec<u8>],
+    ) -> Result<(), ReadError> {
+        let judges =
+            matches!(self.options.goal, Goal::Verify | Goal::Restore { .. });
+        if !judges || self.qube_of(name).is_none() {
+            return Ok(());
+        }
+        let top = top.join(&b'/');
+        let below = self.tops.range([&top, &b"/"[..]].concat()..).next();
+        let below = below.filter(|other| {
+            let rest = other.strip_prefix(top.as_slice());
+            rest.is_some_and(|rest| rest.starts_with(b"/"))
+        });
+        let other = below.map(Vec::as_slice).or_else(|| {
+            complete::above(&top).find(|path| self.tops.contains(*path))
+        });
+        if let Some(other) = other {
+            let other = shown(other);
+            return Err(self.inner(DecodeError::Entangled { other }));
+        }
+        self.tops.insert(top);
+        Ok(())
+    }
+
     pub(super) fn qube_of(&self, name: &[u8]) -> Option<&Qube> {
-        let mut qubes = self.report.qubes.iter();
-        qubes.find(|qube| complete::belongs(name, qube))
+        self.by_path.find(name, &self.report.qubes)
     }
 
     fn sink(&mut self, file: u16) -> Result<Sink<'o>, ReadError> {
         if let Some(stage) = &self.stage {
             return Ok(Sink::Tree(stage.begin(u64::from(file))?, None));
+        }
+        if matches!(self.options.goal, Goal::Verify) {
+            return Ok(Sink::Roll(Roll::default()));
         }
         let Goal::Cat { path, .. } = &self.options.goal else {
             return Ok(Sink::Nothing);
@@ -161,21 +194,23 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
                 self.found |= sink.found;
                 self.output = Some(sink.output);
             }
-            Sink::Nothing => {}
+            Sink::Nothing | Sink::Roll(_) => {}
         }
         self.ready.push((file, staged));
         Ok(Event::Finished)
     }
 
-    /// Refuses, before anything is in place, what is there already of what
-    /// every qube has. Publishing looks again.
+    /// Refuses, before anything is in place, qubes at paths that nothing can
+    /// be at, and what is there already of what every qube has. Publishing
+    /// looks again.
     fn look_ahead(&self) -> Result<(), ReadError> {
-        let Goal::Restore { target, wanted } = &self.options.goal else {
-            return Ok(());
+        let (target, wanted) = match &self.options.goal {
+            Goal::Restore { target, wanted } => {
+                (Some(target), wanted.as_slice())
+            }
+            Goal::Verify => (None, &[][..]),
+            Goal::List | Goal::Cat { .. } => return Ok(()),
         };
-        if target.overwrites() {
-            return Ok(());
-        }
         let is_wanted =
             |qube: &&Qube| wanted.is_empty() || wanted.contains(&qube.name);
         let qubes = self.report.qubes.iter().filter(is_wanted);
@@ -191,6 +226,11 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         for path in &paths {
             let path = safe_components(path.as_bytes())
                 .map_err(|error| self.inner(error.into()))?;
+            check_path(&path).map_err(|error| self.inner(error.into()))?;
+            let Some(target) = target.filter(|target| !target.overwrites())
+            else {
+                continue;
+            };
             if let Some(path) = target.preflight(&[path])?.pop() {
                 return Err(TreeError::Exists { path }.into());
             }
@@ -227,6 +267,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         let limits = Limits { bytes_max: STORE_BYTES_MAX, ..Limits::default() };
         let document = Document::parse(content, &limits)?;
         self.report.qubes = complete::announced(&document);
+        self.by_path = ByPath::of(&self.report.qubes);
         Ok(())
     }
 

@@ -16,13 +16,14 @@ mod files;
 mod names;
 mod qube;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::complete::ByPath;
 use super::decode::{DecodeError, Decoding, Unpack};
 use super::filter::External;
 pub use super::members::CHUNK_BYTES_MAX;
@@ -261,6 +262,9 @@ struct Reader<'r, 'o, R> {
     ready: Vec<(u16, Option<Staged>)>,
     failures: Vec<Option<ReadError>>,
     report: Report,
+    by_path: ByPath,
+    /// Where the files of qubes are that are decoded.
+    tops: BTreeSet<Vec<u8>>,
     /// Where the file of `cat` goes, and whether it came.
     output: Option<&'o mut dyn Write>,
     found: bool,
@@ -310,6 +314,8 @@ impl<'r, 'o, R: Read + Send> Reader<'r, 'o, R> {
             ready: Vec::new(),
             failures: Vec::new(),
             report: Report::default(),
+            by_path: ByPath::default(),
+            tops: BTreeSet::from([STORE_NAME.to_vec()]),
             output,
             found: false,
         })

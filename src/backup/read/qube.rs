@@ -133,6 +133,7 @@ fn code(error: &ReadError) -> Code {
             | DecodeError::Path(_)
             | DecodeError::Outside { .. }
             | DecodeError::Kind { .. }
+            | DecodeError::Entangled { .. }
             | DecodeError::Empty { .. }
             | DecodeError::NotOneFile
             | DecodeError::NotAFile { .. } => Code::Corrupt,

@@ -34,6 +34,7 @@
 
 mod path;
 mod publish;
+mod roll;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -48,6 +49,7 @@ pub use super::error::TreeError;
 pub use super::kernel::Time;
 
 use self::path::RelPath;
+pub(super) use self::roll::{Roll, check_path};
 use super::error::kind_name;
 use super::kernel::{Failed, Folder, Meta, NewFile, OWNER};
 
@@ -80,14 +82,13 @@ pub struct Staged {
     /// Its directory inside the stage.
     name: RelPath,
     members: u64,
+    roll: Roll,
     /// The first member, and each one that has less in common with it than
     /// those before: all of them together begin as all members do.
     witnesses: Vec<RelPath>,
     common: usize,
     directories: BTreeMap<RelPath, Meta>,
     links: VecDeque<Link>,
-    /// Bytes of the two above.
-    remembered: u64,
     unfinished: Arc<AtomicU64>,
 }
 
@@ -126,12 +127,12 @@ pub const PATH_BYTES_MAX: u64 = 4_096;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a link's target: the kernel's limit is 4,096 with its NUL.
 pub const TARGET_BYTES_MAX: usize = 4_095;
-/// Members of one file of the backup: more than a large home directory has.
-pub const MEMBERS_MAX: u64 = 16_000_000;
+/// Members of one file of the backup, with the directories above them: more
+/// than a large home directory has. That none comes twice is seen in a table
+/// of 218 MB at most.
+pub const MEMBERS_MAX: u64 = 14_000_000;
 /// Bytes of directories and links that are remembered until the end.
 pub const REMEMBERED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// What remembering one more costs besides its bytes.
-const REMEMBERED_EACH: u64 = 96;
 const SPECIAL_BITS: u32 = 0o7000;
 const ALL_BITS: u32 = 0o7777;
 
@@ -288,11 +289,11 @@ impl Stage {
             room: Arc::clone(&self.room),
             name,
             members: 0,
+            roll: Roll::default(),
             witnesses: Vec::new(),
             common: 0,
             directories: BTreeMap::new(),
             links: VecDeque::new(),
-            remembered: 0,
             unfinished: Arc::default(),
         })
     }
@@ -319,9 +320,9 @@ impl Staged {
         mode: u32,
         time: Time,
     ) -> Result<(), TreeError> {
-        let path = RelPath::new(path)?;
-        let meta = self.meta(&path, mode, time)?;
-        self.count(&path, path.0.len())?;
+        let path = self.roll.directory(path, time)?;
+        let meta = self.meta(mode, time);
+        self.see(&path);
         self.make_dir(&path)?;
         self.directories.insert(path, meta);
         Ok(())
@@ -339,9 +340,9 @@ impl Staged {
         mode: u32,
         time: Time,
     ) -> Result<StagedFile, TreeError> {
-        let path = RelPath::new(path)?;
-        let meta = self.meta(&path, mode, time)?;
-        self.count(&path, 0)?;
+        let path = self.roll.file(path, time)?;
+        let meta = self.meta(mode, time);
+        self.see(&path);
         // Only a good end takes it back.
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         self.make_parent(&path)?;
@@ -361,27 +362,16 @@ impl Staged {
     /// written through it; its target may be anything.
     ///
     /// # Errors
-    /// `BadPath`, `BadTarget`, `BadTime`, `Limit`.
+    /// `BadPath`, `BadTarget`, `BadTime`, `Limit`; `Twice` if the path was
+    /// staged before; `NoDirectory` if what is above it was, as a file.
     pub fn symlink(
         &mut self,
         path: &[impl AsRef<[u8]>],
         target: &[u8],
         time: Time,
     ) -> Result<(), TreeError> {
-        let path = RelPath::new(path)?;
-        let found = match target {
-            [] => Some("without a byte"),
-            target if target.contains(&0) => Some("with a NUL"),
-            target if target.len() > TARGET_BYTES_MAX => {
-                Some("of more than 4,095 bytes")
-            }
-            _ => None,
-        };
-        if let Some(found) = found {
-            return Err(TreeError::BadTarget { path: (&path).into(), found });
-        }
-        self.meta(&path, 0, time)?;
-        self.count(&path, path.0.len() + target.len())?;
+        let path = self.roll.symlink(path, target, time)?;
+        self.see(&path);
         let target = target.to_owned();
         self.links.push_back(Link::Symbolic { path, target, time });
         Ok(())
@@ -391,26 +381,25 @@ impl Staged {
     /// is a member too, and by then was given. Created last, in order.
     ///
     /// # Errors
-    /// `BadPath`, `Limit`.
+    /// As [`Staged::symlink`]; `LinkTarget`.
     pub fn hard_link(
         &mut self,
         path: &[impl AsRef<[u8]>],
         to: &[impl AsRef<[u8]>],
     ) -> Result<(), TreeError> {
-        let path = RelPath::new(path)?;
-        let to = RelPath::new(to)?;
-        self.count(&path, path.0.len() + to.0.len())?;
+        let (path, to) = self.roll.hard_link(path, to)?;
+        self.see(&path);
         self.links.push_back(Link::Hard { path, to });
         Ok(())
     }
 
     /// Creates the links, then sets modes and times of directories, deepest
     /// first. [`Staged::publish`] does it too; calling it before finds errors
-    /// of the archive while nothing is decided.
+    /// while nothing is decided. Nothing can be staged after it.
     ///
     /// # Errors
-    /// `Twice` for a link where something is; `LinkTarget`; `Unfinished`;
-    /// `InTheWay`; `NoSpace`.
+    /// `Unfinished`; `NoSpace`; `Twice` where the file system takes two names
+    /// for one; `InTheWay` and `LinkTarget` if somebody else is in the stage.
     pub fn complete(&mut self) -> Result<(), TreeError> {
         let files = self.unfinished.load(Ordering::Relaxed);
         if files > 0 {
@@ -427,6 +416,8 @@ impl Staged {
             let meta = Meta { mode: meta.mode | OWNER, ..*meta };
             self.make(path, |folder, path| folder.set_meta(path, meta))?;
         }
+        // Thousands of files may wait, and nothing comes any more.
+        self.roll.close();
         Ok(())
     }
 
@@ -544,30 +535,9 @@ impl Staged {
             .map_err(|failed| self.room.left(&self.name.0, failed))
     }
 
-    /// Counts a member, and what of it is remembered.
-    fn count(
-        &mut self,
-        path: &RelPath,
-        remembered: usize,
-    ) -> Result<(), TreeError> {
+    /// Remembers of a member what all of them have in common.
+    fn see(&mut self, path: &RelPath) {
         self.members += 1;
-        if remembered > 0 {
-            self.remembered += remembered as u64 + REMEMBERED_EACH;
-        }
-        let limits = [
-            ("members", self.members, MEMBERS_MAX),
-            (
-                "bytes of directories and links",
-                self.remembered,
-                REMEMBERED_BYTES_MAX,
-            ),
-        ];
-        for (what, found, max) in limits {
-            if found > max {
-                let path = path.into();
-                return Err(TreeError::Limit { path, what, found, max });
-            }
-        }
         let common = match self.witnesses.first() {
             Some(first) => first.common(path).min(self.common),
             None => path.0.split(|&b| b == b'/').count(),
@@ -576,22 +546,12 @@ impl Staged {
             self.witnesses.push(path.clone());
         }
         self.common = common;
-        Ok(())
     }
 
-    fn meta(
-        &self,
-        path: &RelPath,
-        mode: u32,
-        time: Time,
-    ) -> Result<Meta, TreeError> {
-        if time.nanoseconds > 999_999_999 {
-            let nanoseconds = time.nanoseconds;
-            return Err(TreeError::BadTime { path: path.into(), nanoseconds });
-        }
+    fn meta(&self, mode: u32, time: Time) -> Meta {
         let special = self.room.target.special_bits;
         let bits = if special { ALL_BITS } else { ALL_BITS & !SPECIAL_BITS };
-        Ok(Meta { mode: mode & bits, time })
+        Meta { mode: mode & bits, time }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{NAME_BYTES_MAX, PATH_BYTES_MAX, TreeError};
 
 /// A checked path below a directory, with `/` between its components.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct RelPath(pub(super) Vec<u8>);
+pub(in crate::backup) struct RelPath(pub(super) Vec<u8>);
 
 impl RelPath {
     pub(super) fn new(
