@@ -507,6 +507,10 @@ fn members_outside_of_what_was_announced_publish_nothing() {
         let stage = place.stage(true);
         for (number, (fill, bad)) in cases.into_iter().enumerate() {
             for first in [false, true] {
+                // A hard link is to what was given before it.
+                if first && bad == "other" {
+                    continue;
+                }
                 let number = 2 * number as u64 + u64::from(first);
                 let mut staged = stage.begin(number).unwrap();
                 if first {
@@ -660,11 +664,8 @@ fn paths_and_links_of_an_archive_may_not_contradict_each_other() {
 
         let mut staged = stage.begin(2).unwrap();
         write(&mut staged, "t/a", "once");
-        staged.symlink(&["t", "a"], b"x", NOON).unwrap();
-        let error = staged.complete().unwrap_err();
+        let error = staged.symlink(&["t", "a"], b"x", NOON).unwrap_err();
         assert_eq!(error.to_string(), twice);
-        // Once more: an error does not go away.
-        assert_eq!(publish(staged, "t").unwrap_err().to_string(), twice);
 
         for (number, (to, found)) in [
             ("t/none", "nothing"),
@@ -676,9 +677,9 @@ fn paths_and_links_of_an_archive_may_not_contradict_each_other() {
         {
             let mut staged = stage.begin(10 + number as u64).unwrap();
             staged.directory(&["t", "dir"], 0o700, NOON).unwrap();
-            staged.hard_link(&["t", "link"], &steps(to)).unwrap();
+            let error = staged.hard_link(&["t", "link"], &steps(to));
+            let error = error.unwrap_err();
             staged.symlink(&["t", "later"], b"x", NOON).unwrap();
-            let error = publish(staged, "t").unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -692,8 +693,8 @@ fn paths_and_links_of_an_archive_may_not_contradict_each_other() {
         let outside = place.outside();
         let outside = outside.to_str().unwrap().as_bytes();
         staged.symlink(&["t", "out"], outside, NOON).unwrap();
-        staged.symlink(&["t", "out", "evil"], b"x", NOON).unwrap();
-        let error = publish(staged, "t").unwrap_err();
+        let evil = ["t", "out", "evil"];
+        let error = staged.symlink(&evil, b"x", NOON).unwrap_err();
         assert_eq!(
             error.to_string(),
             "t/out/evil: found a symbolic link at t/out; wanted a directory"
@@ -701,14 +702,13 @@ fn paths_and_links_of_an_archive_may_not_contradict_each_other() {
         let mut staged = stage.begin(21).unwrap();
         staged.symlink(&["t", "out"], outside, NOON).unwrap();
         let (link, file) = (["t", "link"], ["t", "out", "file"]);
-        staged.hard_link(&link, &file).unwrap();
-        assert!(publish(staged, "t").is_err());
-        // A file below the name of a link: the link comes too late.
+        let error = staged.hard_link(&link, &file).unwrap_err();
+        assert!(matches!(error, TreeError::LinkTarget { .. }), "{error}");
+        // A file below the name of a link.
         let mut staged = stage.begin(22).unwrap();
         staged.symlink(&["t", "out"], outside, NOON).unwrap();
-        write(&mut staged, "t/out/evil", "evil");
-        let error = publish(staged, "t").unwrap_err();
-        assert!(matches!(error, TreeError::Twice { .. }), "{error}");
+        let error = put(&mut staged, "t/out/evil", "evil").unwrap_err();
+        assert!(matches!(error, TreeError::NoDirectory { .. }), "{error}");
         stage.remove().unwrap();
         assert!(list(&place.dir()).is_empty());
         place.check_outside();
@@ -744,7 +744,8 @@ fn what_is_remembered_has_a_limit() {
     let target = [b'x'; 4095];
     let mut staged_links = 0;
     let error = loop {
-        match staged.symlink(&["a"], &target, NOON) {
+        let name = format!("{staged_links:05}");
+        match staged.symlink(&[name], &target, NOON) {
             Ok(()) => staged_links += 1,
             Err(error) => break error,
         }
@@ -752,7 +753,7 @@ fn what_is_remembered_has_a_limit() {
     };
     assert_eq!(
         error.to_string(),
-        "a: found 268438912 bytes of directories and links; wanted at most \
+        "63974: found 268439100 bytes of directories and links; wanted at most \
          268435456"
     );
     assert!(MEMBERS_MAX > staged_links);
@@ -864,10 +865,13 @@ fn a_link_in_the_middle_of_a_path_is_not_followed() {
             );
             let error = put(&mut staged, path, "evil").unwrap_err();
             assert_eq!(error.to_string(), wanted);
-            staged.symlink(&steps(path), b"evil", NOON).unwrap();
+            let link = steps("t/link/sub/deep/link");
+            staged.symlink(&link, b"evil", NOON).unwrap();
             let files = staged.file(&["t", "ok"], 0, 0o600, NOON).unwrap();
             files.close().unwrap();
-            let error = staged.directory(&steps(path), 0o777, NOON);
+            let directory = steps("t/link/sub/deep/dir");
+            let error = staged.directory(&directory, 0o777, NOON);
+            let wanted = wanted.replace("deep/new", "deep/dir");
             assert_eq!(error.unwrap_err().to_string(), wanted);
             drop(staged);
             assert!(fs::read_dir(&real).unwrap().next().is_none());
@@ -1289,23 +1293,16 @@ proptest! {
                     staged.directory(path, 0o755, NOON)
                 }
                 Op::Symlink(path, to) => {
-                    staged.symlink(path, to.as_bytes(), NOON)
-                }
-                Op::Hard(path, to) => staged.hard_link(path, to),
-            });
-        }
-        for op in &ops {
-            match op {
-                Op::Symlink(path, to) => {
                     good &= model.add(path, format!("-> {to}"));
+                    staged.symlink(path, to.as_bytes(), NOON)
                 }
                 Op::Hard(path, to) => {
                     let old = model.0.get(&to.join("/")).cloned();
                     let old = old.filter(|old| old != "/");
                     good &= old.is_some_and(|old| model.add(path, old));
+                    staged.hard_link(path, to)
                 }
-                Op::File(..) | Op::Directory(_) => {}
-            }
+            });
         }
         let found = found.and_then(|()| publish(staged, "t"));
         stage.remove().unwrap();
