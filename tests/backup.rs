@@ -757,7 +757,7 @@ fn what_is_in_place_and_not_bound_is_reported() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, ReadError::Manifest(_)), "{error}");
         assert_eq!((restored, unbound), (none.to_vec(), all(&[])));
-        assert_eq!(binding, Binding::NotCompared);
+        assert_eq!(binding, Binding::Refused);
 
         // One that misses a file binds the others, but not another's.
         let mut less = members.clone();

@@ -211,6 +211,16 @@ pub enum TreeError {
         /// The kernel's words.
         text: String,
     },
+    /// The directory to restore into, or what is above it, is not there.
+    #[error("{}: {call}: {text}", shown(path))]
+    NotFound {
+        /// The directory.
+        path: PathBuf,
+        /// The call.
+        call: &'static str,
+        /// The kernel's words.
+        text: String,
+    },
     /// Any other call that failed.
     #[error("{}: {call}: {text}", shown(path))]
     Call {

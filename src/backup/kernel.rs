@@ -105,18 +105,21 @@ impl Failed {
 }
 
 impl Folder {
-    /// Opens `path`, and creates it first where it is missing; its name is on
-    /// disk then, since what is in it is only as durable as that.
+    /// Opens `path`, and creates it first where it is missing, and says so;
+    /// its name is on disk then, since what is in it is only as durable as
+    /// that.
     ///
     /// The path is the user's: links in it are followed, this one time.
     //= spec/phases.md#r11-done-means-durable
-    pub(super) fn open_or_create(path: &Path) -> Result<Self, Failed> {
+    pub(super) fn open_or_create(path: &Path) -> Result<(Self, bool), Failed> {
+        let mut is_new = false;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = || fs::open(path, flags, Mode::empty());
         let fd = match open() {
             Err(Os::NOENT) => {
                 match fs::mkdir(path, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Os::EXIST) => {}
+                    Ok(()) => is_new = true,
+                    Err(Os::EXIST) => {}
                     Err(errno) => return Err(failed("mkdir")(errno)),
                 }
                 open()
@@ -127,7 +130,18 @@ impl Folder {
         let folder = Self { fd: fd.map_err(failed("open"))?, old };
         // Whoever made it may have been killed before this: always.
         folder.sync_name()?;
-        Ok(folder)
+        Ok((folder, is_new))
+    }
+
+    /// Removes this directory if it is empty and still what `path` names.
+    pub(super) fn remove_itself(&self, path: &Path) {
+        let (Ok(own), Ok(at)) = (fs::fstat(&self.fd), fs::lstat(path)) else {
+            return;
+        };
+        if (own.st_dev, own.st_ino) == (at.st_dev, at.st_ino) {
+            // Only an empty one can be: nobody else's file is lost.
+            let _ = fs::rmdir(path);
+        }
     }
 
     /// Waits until the name of this directory is on disk.

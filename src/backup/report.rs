@@ -17,10 +17,22 @@ pub struct Report {
     /// What is not there and should be, or is not as it should be; each a
     /// sentence. Not empty: done with omissions.
     pub omissions: Vec<String>,
+    /// Bits that were not restored, for safety; no omission.
+    pub dropped_bits: Option<DroppedBits>,
     /// What binds the chunks to this backup.
     pub binding: Binding,
     /// Bytes of the archive that were read.
     pub archive_bytes: u64,
+}
+
+/// Files and directories in place that had setuid, setgid or sticky, and have
+/// none of them now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DroppedBits {
+    /// How many.
+    pub count: u64,
+    /// The path of the first, as in the archive.
+    pub first: Vec<u8>,
 }
 
 /// What the header says.
@@ -91,13 +103,18 @@ pub enum FileState {
 /// What binds the chunks of an archive to each other and to one backup.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Binding {
+    /// Nothing so far: no header was accepted that could promise a manifest.
+    #[default]
+    Unknown,
     /// Nothing: the header promises no manifest. Chunks or files of an older
     /// backup under the same passphrase would not be noticed.
-    #[default]
     NotBound,
     /// Nothing so far: a manifest is promised, and was not compared with all
-    /// that was read, or does not fit.
+    /// that was read.
     NotCompared,
+    /// Nothing: a manifest is promised, and is missing, wrong, or not that of
+    /// what was read.
+    Refused,
     /// The manifest: every member is the one that was written.
     Bound(BackupId),
     /// The same for so many members of all that it lists; the others were

@@ -70,7 +70,8 @@ pub(super) struct RestoreArguments {
     qube: QubeOption,
     /// Only these qubes, or files by their path in the archive.
     names: Vec<String>,
-    /// The directory to restore into; it is created if it is missing.
+    /// The directory to restore into; it is created if it is missing. Setuid,
+    /// setgid and sticky are dropped, and counted in the report.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Restore the files that are whole even if others are damaged.
@@ -211,8 +212,10 @@ pub(super) fn restore(
         limit_decoded: !arguments.no_decoded_limit,
         ..Run::new(talk, &canceled, &output)
     };
-    run.report(&arguments.archive, || {
+    let mut opened = None;
+    let done = run.report(&arguments.archive, || {
         let target = Target::open(&arguments.to, arguments.overwrite)?;
+        opened = Some(target.clone());
         let swept = target.sweep();
         if swept > 0 {
             let text = format!("unfinished restores removed: {swept}");
@@ -220,7 +223,11 @@ pub(super) fn restore(
         }
         let wanted = arguments.names.clone();
         Ok(Goal::Restore { target, wanted })
-    })
+    });
+    if let (Err(_), Some(target)) = (&done, &opened) {
+        target.remove_if_new();
+    }
+    done
 }
 
 pub(super) fn cat(arguments: &CatArguments, talk: Talk) -> Result<u8, Failure> {

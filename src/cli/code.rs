@@ -213,6 +213,7 @@ fn tree_code(error: &TreeError) -> u8 {
         | TreeError::MemberOutside { .. } => INTEGRITY,
         TreeError::Limit { .. } => LIMIT,
         TreeError::NoSpace { .. } => NO_SPACE,
+        TreeError::NotFound { .. } => NOT_FOUND,
         TreeError::Exists { .. }
         | TreeError::InTheWay { .. }
         | TreeError::Unfinished { .. }

@@ -20,7 +20,7 @@ mod trace;
 mod write;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,8 +91,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         // `--help` and `--version` are no failures.
         Err(error) if !error.use_stderr() => {
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            let printed = error.print().and_then(|()| stdout().flush());
+            return match printed {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    let failure = Failure::io("stdout", &error);
+                    failure.print();
+                    ExitCode::from(failure.code())
+                }
+                _ => ExitCode::SUCCESS,
+            };
         }
         Err(error) => {
             let text = error.render().ansi().to_string();

@@ -27,6 +27,10 @@ fn word(state: FileState) -> &'static str {
 
 pub(super) fn binding(report: &Report) -> String {
     match report.binding {
+        Binding::Unknown => {
+            "not bound: no header was accepted that could promise a manifest"
+                .to_owned()
+        }
         Binding::NotBound => {
             "not bound: the header promises no manifest, so chunks or files \
              of an older backup under the same passphrase would not be noticed"
@@ -34,7 +38,12 @@ pub(super) fn binding(report: &Report) -> String {
         }
         Binding::NotCompared => {
             "not bound: the manifest that the header promises was not \
-             compared with all that was read, or does not fit"
+             compared with all that was read"
+                .to_owned()
+        }
+        Binding::Refused => {
+            "not bound: the manifest that the header promises is missing, or \
+             does not fit what was read"
                 .to_owned()
         }
         Binding::Bound(id) => format!("bound: {id}"),
@@ -81,6 +90,10 @@ pub(super) fn json_lines(
         "archive_bytes": report.archive_bytes,
         "seconds": elapsed.as_secs_f64(),
         "binding": binding(report),
+        "dropped_bits": report.dropped_bits.as_ref().map(|dropped| json!({
+            "count": dropped.count,
+            "first": Escaped(&dropped.first).to_string(),
+        })),
         "omissions": omissions,
         "exit": exit,
         "error": error,
@@ -106,6 +119,13 @@ pub(super) fn lines(report: &Report, elapsed: Duration) -> String {
     for omission in &report.omissions {
         let omission = exit::escaped(omission);
         text.push_str(&format!("omission: {omission}\n"));
+    }
+    if let Some(dropped) = &report.dropped_bits {
+        let (count, first) = (dropped.count, Escaped(&dropped.first));
+        text.push_str(&format!(
+            "note: setuid, setgid and sticky are not restored; files and \
+             directories that had one: {count}, the first is {first}\n"
+        ));
     }
     let seconds = elapsed.as_secs_f64();
     text.push_str(&format!(

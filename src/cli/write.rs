@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::Talk;
 use super::cancel::Canceled;
@@ -103,30 +104,29 @@ pub(super) fn backup(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let source = arguments.source()?;
-    let subject = exit::shown(match &source {
-        Source::Directory(from) => from,
-        Source::Store { file, .. } => file,
-    });
-    let (names, exclude) = (arguments.names.clone(), arguments.exclude.clone());
-    let hide_names = arguments.encrypt;
-    // A directory on the network may not answer.
-    let (mut contents, store) = canceled
-        .wait(move || source.read(&names, &exclude, hide_names))
-        .ok_or_else(|| canceled.failure(&subject))??;
-    if !arguments.no_manifest {
-        contents.leave_out_unlisted();
-    }
     let output = Output::new(&canceled)
         .map_err(|error| Failure::io("stdout", &error))?;
-    if arguments.dry_run {
+    let (canceled, output) = (&canceled, &output);
+    let mut run = Run { arguments, talk, canceled, output, store: None };
+    let begun = run.contents().and_then(|contents| {
+        let reads = !arguments.dry_run;
+        let passphrase = reads.then(|| run.passphrase()).transpose()?;
+        Ok((contents, passphrase))
+    });
+    let (contents, passphrase) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => {
+            run.fail(&failure);
+            return Err(failure);
+        }
+    };
+    let Some(passphrase) = passphrase else {
         let text = plan(&contents, arguments.json);
         output.print(text.as_bytes())?;
         let whole = contents.omissions.is_empty();
         return Ok(if whole { 0 } else { exit::OMISSIONS });
-    }
-    let (canceled, output) = (&canceled, &output);
-    Run { arguments, talk, canceled, output, store }.write(&contents)
+    };
+    run.write(&contents, passphrase)
 }
 
 /// Where the qubes come from.
@@ -210,16 +210,75 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    fn write(&self, contents: &Contents) -> Result<u8, Failure> {
+    /// What is backed up.
+    fn contents(&mut self) -> Result<Contents, Failure> {
+        let arguments = self.arguments;
+        let source = arguments.source()?;
+        let subject = exit::shown(match &source {
+            Source::Directory(from) => from,
+            Source::Store { file, .. } => file,
+        });
+        let names = arguments.names.clone();
+        let exclude = arguments.exclude.clone();
+        let hide_names = arguments.encrypt;
+        // A directory on the network may not answer.
+        let (mut contents, store) = self
+            .canceled
+            .wait(move || source.read(&names, &exclude, hide_names))
+            .ok_or_else(|| self.canceled.failure(&subject))??;
+        if !arguments.no_manifest {
+            contents.leave_out_unlisted();
+        }
+        self.store = store;
+        Ok(contents)
+    }
+
+    fn passphrase(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let (subject, option) =
+            (Path::new("backup"), &self.arguments.passphrase);
+        option.read_new(subject, self.canceled, self.talk)
+    }
+
+    fn is_piped(&self) -> bool {
+        self.arguments.to.as_os_str() == "-"
+    }
+
+    /// The summary of a run that failed before anything was written.
+    fn fail(&self, failure: &Failure) {
+        // A plan is one document, or none.
+        if self.arguments.json && !self.arguments.dry_run {
+            let (report, text) = (Report::default(), failure.text());
+            let text = json_lines(
+                &report,
+                Duration::ZERO,
+                failure.code(),
+                Some(&text),
+            );
+            // The failure itself is said next.
+            let _ = self.tell(&text);
+        }
+    }
+
+    /// Where the archive is on stdout, the report is not.
+    fn tell(&self, text: &str) -> Result<(), Failure> {
+        if !self.is_piped() {
+            return self.output.print(text.as_bytes());
+        }
+        if !self.talk.quiet {
+            let _ = stderr().write_all(text.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        contents: &Contents,
+        passphrase: Zeroizing<Vec<u8>>,
+    ) -> Result<u8, Failure> {
         let arguments = self.arguments;
         let to = named(&arguments.to);
-        let is_piped = to.as_os_str() == "-";
+        let is_piped = self.is_piped();
         let name = if is_piped { "stdout".into() } else { exit::shown(&to) };
-        let passphrase = arguments.passphrase.read_new(
-            Path::new("backup"),
-            self.canceled,
-            self.talk,
-        )?;
         let shows = stderr().is_terminal() && !self.talk.quiet;
         let options = Options {
             encrypt: arguments.encrypt,
@@ -270,14 +329,7 @@ impl Run<'_> {
         } else {
             lines(&report, &name, elapsed)
         };
-        // Where the archive is on stdout, the report is not.
-        if is_piped {
-            if !self.talk.quiet {
-                let _ = stderr().write_all(text.as_bytes());
-            }
-        } else {
-            self.output.print(text.as_bytes())?;
-        }
+        self.tell(&text)?;
         error.map_or(Ok(exit), Err)
     }
 

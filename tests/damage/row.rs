@@ -364,7 +364,7 @@ fn outcome_is(
     };
     let is_right = match report.binding {
         Binding::NotBound => !case.bound,
-        Binding::NotCompared => false,
+        Binding::Unknown | Binding::NotCompared | Binding::Refused => false,
         Binding::Bound(_) => case.bound && !matches!(want, Want::Lost(_)),
         Binding::Partly { read, of, .. } => {
             case.bound && read < of && matches!(want, Want::Lost(_))
@@ -438,6 +438,8 @@ fn program(archive: &[u8], case: Case, want: Want) -> Vec<String> {
         Want::Lost(_) | Want::Omits(_) => 3,
         Want::Whole(_) | Want::CannotKnow => 0,
     };
+    // Where nothing is in place, it is not there.
+    std::fs::create_dir_all(&restored).unwrap();
     let mut wrong = left_is(&restored, &Facts::new(), want);
     if output.status.code() != Some(i32::from(exit)) {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -16,6 +16,7 @@ mod writer;
 mod cat;
 mod codes;
 mod disk;
+mod ends;
 mod passphrase;
 mod report;
 mod running;

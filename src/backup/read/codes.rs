@@ -118,9 +118,10 @@ impl<R: Read + Send> Reader<'_, '_, R> {
             filter: header.filter().map(str::to_owned),
             headerless: header.is_headerless(),
         };
-        if header.promise().is_some() {
-            self.report.binding = Binding::NotCompared;
-        }
+        self.report.binding = match header.promise() {
+            Some(_) => Binding::NotCompared,
+            None => Binding::NotBound,
+        };
         self.place = Some(Place::new(&header));
         self.supply.begin(header.digest());
         self.header = Some(header);

@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Goal, ReadError, Reader, STORE_NAME, shown};
 use crate::backup::complete::{self, ByPath, Top};
 use crate::backup::decode::{DecodeError, Decoding, Memory, OutputSink, Sink};
-use crate::backup::report::{File, FileState, Qube};
+use crate::backup::report::{DroppedBits, File, FileState, Qube};
 use crate::backup::tree::{Roll, Staged, TreeError, check_path};
 use crate::format::chunk;
 use crate::format::document::{Document, Limits};
@@ -282,7 +283,20 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
         let name = name.map(|file| file.name.clone()).unwrap_or_default();
         let top =
             safe_components(&name).map_err(|error| self.inner(error.into()))?;
+        let dropped = staged.dropped_bits();
+        let dropped = dropped.map(|(count, first)| DroppedBits {
+            count,
+            first: first.as_os_str().as_bytes().to_vec(),
+        });
         let published = staged.publish(&top, true);
+        if let (Ok(_) | Err(TreeError::Unsettled { .. }), Some(dropped)) =
+            (&published, dropped)
+        {
+            match &mut self.report.dropped_bits {
+                Some(all) => all.count += dropped.count,
+                none => *none = Some(dropped),
+            }
+        }
         self.set(
             file,
             match &published {

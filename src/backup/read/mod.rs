@@ -29,7 +29,7 @@ use super::filter::External;
 pub use super::members::CHUNK_BYTES_MAX;
 use super::members::Members;
 pub use super::refusal::ReadError;
-use super::report::{FileState, Report};
+use super::report::{Binding, FileState, Report};
 use super::supply::{Item, Supply};
 use super::tree::{Stage, Staged, Target};
 use crate::format::cipher::Cipher;
@@ -185,7 +185,13 @@ pub fn read_seekable_into(
         match bound::first(&mut source, &options) {
             Ok(manifest) => bound.manifest = manifest,
             Err(error) if options.keep_going => bound.refused = Some(error),
-            Err(error) => return Err(error),
+            Err(error) => {
+                // The header is authentic, and promises one.
+                if matches!(error, ReadError::Manifest(_)) {
+                    report.binding = Binding::Refused;
+                }
+                return Err(error);
+            }
         }
         let start = source.seek(SeekFrom::Start(0));
         start.map_err(|cause| ReadError::Io { offset: 0, cause })?;
@@ -215,6 +221,9 @@ fn run<R: Read + Send>(
         if outcome.is_err() {
             reader.add_unread();
             reader.unbind();
+        }
+        if let Err(ReadError::Manifest(_)) = &outcome {
+            reader.report.binding = Binding::Refused;
         }
         *report = reader.report;
         outcome

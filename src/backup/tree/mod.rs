@@ -83,6 +83,9 @@ pub struct Staged {
     name: RelPath,
     members: u64,
     roll: Roll,
+    /// Members whose special bits are dropped, and the first.
+    dropped: u64,
+    first_dropped: Option<RelPath>,
     /// The first member, and each one that has less in common with it than
     /// those before: all of them together begin as all members do.
     witnesses: Vec<RelPath>,
@@ -141,6 +144,8 @@ const ALL_BITS: u32 = 0o7777;
 struct Place {
     folder: Folder,
     path: PathBuf,
+    /// It was not there before.
+    is_new: bool,
 }
 
 /// The stage's descriptor and name.
@@ -168,11 +173,21 @@ impl Target {
     /// merged; without, what exists is an error.
     ///
     /// # Errors
-    /// `Call` if it cannot be created or opened.
+    /// `NotFound` if what is above is missing; `Call` if it cannot be created
+    /// or opened.
     pub fn open(directory: &Path, overwrite: bool) -> Result<Self, TreeError> {
-        let folder = Folder::open_or_create(directory)
-            .map_err(|f| TreeError::of(directory, Path::new(""), f))?;
-        let place = Arc::new(Place { folder, path: directory.to_owned() });
+        let opened = Folder::open_or_create(directory);
+        let (folder, is_new) = opened.map_err(|failed| {
+            let is_missing = failed.is_missing();
+            match TreeError::of(directory, Path::new(""), failed) {
+                TreeError::Call { path, call, text } if is_missing => {
+                    TreeError::NotFound { path, call, text }
+                }
+                error => error,
+            }
+        })?;
+        let path = directory.to_owned();
+        let place = Arc::new(Place { folder, path, is_new });
         Ok(Self { place, overwrite, special_bits: false })
     }
 
@@ -190,6 +205,14 @@ impl Target {
     pub fn on_old_kernel(self) -> Self {
         self.place.folder.pretend_old();
         self
+    }
+
+    /// Removes the directory if [`Target::open`] made it and it is empty: for
+    /// a restore that failed. What cannot be removed harms nobody.
+    pub fn remove_if_new(&self) {
+        if self.place.is_new {
+            self.place.folder.remove_itself(&self.place.path);
+        }
     }
 
     /// Whether existing files are replaced.
@@ -235,7 +258,7 @@ impl Target {
     /// `NoSpace` or `Call` if that is not possible.
     pub fn stage(&self) -> Result<Stage, TreeError> {
         let prefix = STAGE_PREFIX.as_bytes();
-        let Place { folder, path } = &*self.place;
+        let Place { folder, path, .. } = &*self.place;
         let (folder, name) = folder
             .create_unique(prefix)
             .map_err(|f| TreeError::of(path, Path::new(STAGE_PREFIX), f))?;
@@ -290,6 +313,8 @@ impl Stage {
             name,
             members: 0,
             roll: Roll::default(),
+            dropped: 0,
+            first_dropped: None,
             witnesses: Vec::new(),
             common: 0,
             directories: BTreeMap::new(),
@@ -321,7 +346,7 @@ impl Staged {
         time: Time,
     ) -> Result<(), TreeError> {
         let path = self.roll.directory(path, time)?;
-        let meta = self.meta(mode, time);
+        let meta = self.meta(&path, mode, time);
         self.see(&path);
         self.make_dir(&path)?;
         self.directories.insert(path, meta);
@@ -341,7 +366,7 @@ impl Staged {
         time: Time,
     ) -> Result<StagedFile, TreeError> {
         let path = self.roll.file(path, time)?;
-        let meta = self.meta(mode, time);
+        let meta = self.meta(&path, mode, time);
         self.see(&path);
         // Only a good end takes it back.
         self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -446,6 +471,14 @@ impl Staged {
         published
     }
 
+    /// How many members had setuid, setgid or sticky, and get none of them;
+    /// and the path of the first.
+    #[must_use]
+    pub fn dropped_bits(&self) -> Option<(u64, &Path)> {
+        let first = self.first_dropped.as_ref()?;
+        Some((self.dropped, first.as_path()))
+    }
+
     /// Removes what was staged.
     ///
     /// # Errors
@@ -548,9 +581,13 @@ impl Staged {
         self.common = common;
     }
 
-    fn meta(&self, mode: u32, time: Time) -> Meta {
+    fn meta(&mut self, path: &RelPath, mode: u32, time: Time) -> Meta {
         let special = self.room.target.special_bits;
         let bits = if special { ALL_BITS } else { ALL_BITS & !SPECIAL_BITS };
+        if mode & SPECIAL_BITS & !bits != 0 {
+            self.dropped += 1;
+            self.first_dropped.get_or_insert_with(|| path.clone());
+        }
         Meta { mode: mode & bits, time }
     }
 }

@@ -8,6 +8,7 @@ mod picture;
 mod tasks;
 
 use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -248,10 +249,39 @@ fn list_json() -> String {
 
 fn write(arguments: &CheckArguments, text: &str) -> Result<(), Failure> {
     match &arguments.out {
-        Some(path) if path.as_os_str() != "-" => std::fs::write(path, text)
+        Some(path) if path.as_os_str() != "-" => replace(path, text)
             .map_err(|error| Failure::io(&exit::shown(path), &error)),
         _ => exit::print(text.as_bytes()),
     }
+}
+
+/// Gives a file another content, all of it or nothing.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let old = std::fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        // A pipe or a device: there is nothing to replace.
+        return std::fs::write(path, text);
+    }
+    // A link stays one.
+    let path = match old {
+        Some(_) => std::fs::canonicalize(path)?,
+        None => path.to_owned(),
+    };
+    let name = format!(".qubes-fsm-check-{}", std::process::id());
+    let temporary = path.with_file_name(name);
+    let written = std::fs::write(&temporary, text)
+        .and_then(|()| match &old {
+            Some(old) => {
+                std::fs::set_permissions(&temporary, old.permissions())
+            }
+            None => Ok(()),
+        })
+        .and_then(|()| std::fs::rename(&temporary, &path));
+    if written.is_err() {
+        // What is there may be the beginning of it.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// Whether a signal came that ends this process.
