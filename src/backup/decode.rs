@@ -131,7 +131,7 @@ pub(super) enum Sink<'o> {
     /// Into memory.
     Memory(Memory),
     /// Below a directory, under temporary names.
-    Tree(Staged, Option<StagedFile>),
+    Tree(Box<Staged>, Option<StagedFile>),
     /// The file of that path to an output, holes as zeros.
     Output(OutputSink<'o>),
 }

@@ -132,7 +132,8 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
 
     fn sink(&mut self, file: u16) -> Result<Sink<'o>, ReadError> {
         if let Some(stage) = &self.stage {
-            return Ok(Sink::Tree(stage.begin(u64::from(file))?, None));
+            let staged = stage.begin(u64::from(file))?;
+            return Ok(Sink::Tree(Box::new(staged), None));
         }
         if matches!(self.options.goal, Goal::Verify) {
             return Ok(Sink::Roll(Roll::default()));
@@ -190,7 +191,7 @@ impl<'o, R: Read + Send> Reader<'_, 'o, R> {
                     self.manifest = Some(manifest);
                 }
             }
-            Sink::Tree(tree, _) => staged = Some(tree),
+            Sink::Tree(tree, _) => staged = Some(*tree),
             Sink::Output(sink) => {
                 self.found |= sink.found;
                 self.output = Some(sink.output);

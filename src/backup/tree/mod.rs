@@ -178,13 +178,12 @@ impl Target {
     pub fn open(directory: &Path, overwrite: bool) -> Result<Self, TreeError> {
         let opened = Folder::open_or_create(directory);
         let (folder, is_new) = opened.map_err(|failed| {
-            let is_missing = failed.is_missing();
-            match TreeError::of(directory, Path::new(""), failed) {
-                TreeError::Call { path, call, text } if is_missing => {
-                    TreeError::NotFound { path, call, text }
-                }
-                error => error,
+            if !failed.is_missing() {
+                return TreeError::of(directory, Path::new(""), failed);
             }
+            let (path, call) = (directory.to_owned(), failed.call);
+            let text = std::io::Error::from_raw_os_error(failed.errno);
+            TreeError::NotFound { path, call, text: text.to_string() }
         })?;
         let path = directory.to_owned();
         let place = Arc::new(Place { folder, path, is_new });
