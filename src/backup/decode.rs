@@ -440,6 +440,9 @@ impl<'o> Inner<'o> {
             // Whatever can go wrong goes wrong before anything is decided.
             staged.complete()?;
         }
+        if let Sink::Roll(roll) = &mut sink {
+            roll.complete()?;
+        }
         Ok(Decoded { sink, bytes: self.decoded, links: self.links })
     }
 

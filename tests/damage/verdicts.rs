@@ -25,6 +25,7 @@ const IMAGE: &str = "vm5/private.img";
 const HOME: &str = "dom0-home/user";
 const OWN: &[u8] = b"dom0-home/user/own";
 const BELOW: &[u8] = b"dom0-home/user/own/below";
+const BELOW_D: &[u8] = b"dom0-home/user/d/again";
 const TWICE: &str = "found a second member; wanted each path once";
 const LINK: &str = "wanted a file of the same archive";
 const NO_DIRECTORY: &str = "at dom0-home/user/own; wanted a directory";
@@ -202,9 +203,22 @@ fn in_one_tree() -> Vec<Row> {
         refused("a hard link to itself", LINK, |recipe| {
             home(recipe, &[link(OWN, b'1', OWN)]);
         }),
-        refused("a hard link to what comes later", LINK, |recipe| {
+        accepted("a hard link to a file that comes later", |recipe| {
             let to = b"dom0-home/user/later";
-            home(recipe, &[link(OWN, b'1', to), file(to)]);
+            let again = link(BELOW_D, b'1', OWN);
+            home(recipe, &[link(OWN, b'1', to), again, file(to)]);
+        }),
+        refused("a hard link to a link that comes later", LINK, |recipe| {
+            let to = b"dom0-home/user/later";
+            home(recipe, &[link(OWN, b'1', to), link(to, b'2', b"x")]);
+        }),
+        refused("a hard link to a later hard link", LINK, |recipe| {
+            let (f, to) = (b"dom0-home/user/f", b"dom0-home/user/later");
+            home(recipe, &[file(f), link(OWN, b'1', to), link(to, b'1', f)]);
+        }),
+        refused("a hard link to a later directory", LINK, |recipe| {
+            let to = b"dom0-home/user/later";
+            home(recipe, &[link(OWN, b'1', to), entry(to, b'5', b"")]);
         }),
         refused("a hard link to a directory", LINK, |recipe| {
             home(recipe, &[link(OWN, b'1', b"dom0-home/user")]);

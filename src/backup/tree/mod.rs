@@ -402,10 +402,11 @@ impl Staged {
     }
 
     /// Remembers a hard link: one more name of a file or symbolic link that
-    /// is a member too, and by then was given. Created last, in order.
+    /// is a member too: of a file given at any time, or of a link given before.
+    /// Created last, in order.
     ///
     /// # Errors
-    /// As [`Staged::symlink`]; `LinkTarget`.
+    /// As [`Staged::symlink`]; `LinkTarget` for a directory.
     pub fn hard_link(
         &mut self,
         path: &[impl AsRef<[u8]>],
@@ -422,14 +423,15 @@ impl Staged {
     /// while nothing is decided. Nothing can be staged after it.
     ///
     /// # Errors
-    /// `Unfinished`; `NoSpace`; `Twice` where the file system takes two names
-    /// for one; `InTheWay` and `LinkTarget` if somebody else is in the stage.
+    /// `Unfinished`; `LinkTarget`; `NoSpace`; `Twice` where the file system
+    /// takes two names for one; `InTheWay` if somebody else is in the stage.
     pub fn complete(&mut self) -> Result<(), TreeError> {
         let files = self.unfinished.load(Ordering::Relaxed);
         if files > 0 {
             let path = self.room.path_of(&self.name);
             return Err(TreeError::Unfinished { path, files });
         }
+        self.roll.complete()?;
         while let Some(link) = self.links.front() {
             self.make_link(link)?;
             self.links.pop_front();

@@ -24,6 +24,8 @@ use super::{
 pub(in crate::backup) struct Roll {
     names: HashMap<Name, What>,
     keys: [RandomState; 2],
+    /// Hard links to what was not there yet, and that.
+    waiting: Vec<(RelPath, RelPath)>,
     members: u64,
     /// Bytes of directories and links, which who restores remembers.
     remembered: u64,
@@ -35,6 +37,7 @@ enum What {
     File,
     Directory,
     Symlink,
+    HardLink,
 }
 
 /// A path, hashed.
@@ -98,8 +101,9 @@ impl Roll {
         Ok(path)
     }
 
-    /// One more name of a file or symbolic link that was given before; its
-    /// path, and the other.
+    /// One more name of a file or link that was given before, or of a file
+    /// that comes later; its path, and the other. [`Roll::complete`] judges
+    /// those that wait.
     pub(in crate::backup) fn hard_link(
         &mut self,
         path: &[impl AsRef<[u8]>],
@@ -108,20 +112,36 @@ impl Roll {
         let path = RelPath::new(path)?;
         let to = RelPath::new(to)?;
         self.count(&path, path.0.len() + to.0.len())?;
-        let (what, found) = match self.what(&to) {
-            Some(what @ (What::File | What::Symlink)) => (what, ""),
-            Some(What::Directory) => (What::Directory, What::Directory.word()),
-            None => (What::Directory, "nothing"),
-        };
-        if what == What::Directory {
-            let (path, to) = ((&path).into(), (&to).into());
-            return Err(TreeError::LinkTarget { path, to, found });
+        match self.what(&to) {
+            Some(What::File | What::Symlink | What::HardLink) => {}
+            Some(What::Directory) => {
+                return Err(link_target(&path, &to, What::Directory.word()));
+            }
+            None => self.waiting.push((path.clone(), to.clone())),
         }
-        self.enter(&path, what)?;
+        self.enter(&path, What::HardLink)?;
         Ok((path, to))
     }
 
-    /// Nothing more comes: the memory is needed elsewhere.
+    /// Nothing more comes. Links are made last and in their order, so that a
+    /// hard link to one that came later has nothing to lead to.
+    pub(in crate::backup) fn complete(&mut self) -> Result<(), TreeError> {
+        for (path, to) in &self.waiting {
+            match self.what(to) {
+                Some(What::File) => {}
+                Some(What::Directory) => {
+                    return Err(link_target(path, to, What::Directory.word()));
+                }
+                Some(What::Symlink | What::HardLink) | None => {
+                    return Err(link_target(path, to, "nothing"));
+                }
+            }
+        }
+        self.waiting = Vec::new();
+        Ok(())
+    }
+
+    /// The memory is needed elsewhere.
     pub(in crate::backup) fn close(&mut self) {
         self.names = HashMap::default();
     }
@@ -198,7 +218,8 @@ impl Roll {
 impl What {
     fn word(self) -> &'static str {
         match self {
-            Self::File => "a regular file",
+            // Which a hard link is of is not kept; most are of files.
+            Self::File | Self::HardLink => "a regular file",
             Self::Directory => "a directory",
             Self::Symlink => "a symbolic link",
         }
@@ -237,6 +258,10 @@ impl<H: std::hash::Hasher> Iterator for Steps<'_, H> {
         let name = [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2];
         Some((self.at, name))
     }
+}
+
+fn link_target(path: &RelPath, to: &RelPath, found: &'static str) -> TreeError {
+    TreeError::LinkTarget { path: path.into(), to: to.into(), found }
 }
 
 /// Refuses a path that no member of a backup, nor what it is in, can have.
