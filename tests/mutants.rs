@@ -66,19 +66,21 @@ fn the_table_has_every_mutant_there_is() {
     assert_eq!(numbers, Vec::from_iter(0..=last));
 }
 
-/// Readers alone never make a new file: that nothing falls says nothing.
+/// Where each open sweeps, no save finds a leftover: that nothing falls says
+/// nothing of the sweep.
 #[test]
 fn a_survivor_that_never_came_near_is_said_to_be() {
     let rows = all();
     let row = rows.iter().find(|row| row.name == "fixed-name-swept").unwrap();
-    let readers = Troubled::new(SHIPPED, (0, 2, 1), 0, 0).unwrap();
-    let subject = Subject::Store(readers);
+    let alone = Troubled::new(SHIPPED, (1, 0, 1), 1, 0).unwrap();
+    let swept = Troubled { flaw: Flaw::SweptEarly, ..alone };
+    let subject = Subject::Store(swept);
     let blind = run(&Mutant { subject, about: "no error", ..*row });
     assert_eq!(blind.verdict, HOLDS);
     assert!(!blind.expected);
     assert_eq!(
         blind.note.as_deref(),
-        Some("no error: never reached: somebody waits beside a new file")
+        Some("no error: never reached: a save finds a leftover")
     );
 }
 

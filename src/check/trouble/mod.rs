@@ -616,7 +616,7 @@ impl Model for Troubled {
             if self.sessions.writers > 1 {
                 twin("a cut can undo what was not promised", Self::undoable);
             }
-            if self.sessions.protocol.sweep {
+            if self.sessions.protocol.sweep && self.sessions.writers > 0 {
                 twin("a save finds a leftover", Self::sweeps);
             }
         }
