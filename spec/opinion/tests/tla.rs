@@ -170,18 +170,28 @@ fn holds(module: &str, constants: &str, invariants: &[&str]) -> usize {
 
 //= spec/lock.md#s4-nothing-acknowledged-is-gone
 //= spec/lock.md#s6-the-first-cause-is-reported
+//= spec/lock.md#s8-others-changes-stay
 #[test]
 fn save() {
-    for (writers, crashes, faults) in
-        [(1, 1, 0), (1, 2, 0), (2, 1, 0), (1, 0, 1), (2, 0, 1), (1, 1, 1)]
-    {
+    for (writers, crashes, faults, changes) in [
+        (1, 1, 0, 0),
+        (1, 2, 0, 0),
+        (2, 1, 0, 0),
+        (1, 0, 1, 0),
+        (2, 0, 1, 0),
+        (1, 1, 1, 0),
+        (1, 0, 1, 1),
+        (2, 0, 0, 1),
+    ] {
         let model = Troubled::new(SHIPPED, (writers, 0, 1), crashes, faults);
+        let model = model.unwrap().changed(changes).unwrap();
         let constants = format!(
             "CONSTANTS\nWriters = {{{}}}\nSaves = 1\nSlots = {}\n\
-             Crashes = {crashes}\nFaults = {faults}\nErrnos = {{\"ENOSPC\", \
-             \"EIO\", \"EINTR\", \"EDQUOT\", \"EACCES\"}}\n",
+             Crashes = {crashes}\nFaults = {faults}\nChanges = {changes}\n\
+             Errnos = {{\"ENOSPC\", \"EIO\", \"EINTR\", \"EDQUOT\", \
+             \"EACCES\"}}\n",
             names("w", writers),
-            writers + 2 + usize::from(crashes) + usize::from(faults),
+            writers + 2 + usize::from(crashes + faults + changes),
         );
         let invariants = [
             "SlotsSuffice",
@@ -193,9 +203,10 @@ fn save() {
             "S5Swept",
             "S5NoLeftovers",
             "S6FirstCause",
+            "S8OthersStay",
         ];
         let states = holds("Save", &constants, &invariants);
-        let report = explore(&model.unwrap(), Limits::default());
+        let report = explore(&model, Limits::default());
         assert_eq!(states, report.states);
     }
 }
