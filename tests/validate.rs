@@ -424,6 +424,11 @@ fn what_an_observer_hears_is_a_run() {
     fs::write(&path, "<qubes>other</qubes>").unwrap();
     let failed = loaded.save(b"<qubes>3</qubes>".to_vec()).unwrap_err();
     failed.locked.unwrap().load().unwrap().release();
+    // Sessions that are dropped: their closes are heard too.
+    drop(store.lock().unwrap());
+    drop(store.lock().unwrap().load().unwrap());
+    let loaded = store.lock().unwrap().load().unwrap();
+    drop(loaded.save(b"<qubes>4</qubes>".to_vec()).unwrap());
     let heard = heard.lock().unwrap();
     let judged = judged(&heard, SHIPPED);
     assert_eq!(judged.refused, None, "{heard}");
@@ -432,7 +437,7 @@ fn what_an_observer_hears_is_a_run() {
         .iter()
         .map(|of| (of.finished, of.unfinished))
         .collect();
-    assert_eq!(sessions, [(1, false); 5]);
+    assert_eq!(sessions, [(1, false); 8]);
     assert!(heard.contains("\"call\":\"unlink\""), "{heard}");
     // A save that was not asked about: one line less is no run.
     let lines: Vec<_> = heard.lines().collect();

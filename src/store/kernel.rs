@@ -140,10 +140,11 @@ impl Kernel {
 
     /// Tells `observer` of every call from now on, as one session.
     #[must_use]
-    pub fn observed(self, observer: Observer) -> Self {
+    pub fn observed(mut self, observer: Observer) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let session = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self { observer: Some((observer, session)), ..self }
+        self.observer = Some((observer, session));
+        self
     }
 
     /// The store's path, for messages.
@@ -509,6 +510,23 @@ impl Perform for Kernel {
             (observer.0)(&Logged { process, session, effect, event });
         }
         event
+    }
+}
+
+/// Who drops a session closes its files: the observer hears of that too.
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        let count = self.inner.borrow().files.len();
+        let open = |fd: &Fd| {
+            let inner = self.inner.borrow();
+            let slot = inner.files.get(usize::from(fd.0));
+            slot.is_some_and(Option::is_some)
+        };
+        let all = (0..count).filter_map(|n| u8::try_from(n).ok()).map(Fd);
+        let open: Vec<_> = all.filter(open).collect();
+        for fd in open {
+            self.perform(Effect::Close(fd));
+        }
     }
 }
 
