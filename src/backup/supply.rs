@@ -13,7 +13,7 @@ use std::mem;
 use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::Scope;
+use std::thread::{Builder, Scope};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -116,18 +116,15 @@ impl<'k, R: std::io::Read + Send> Supply<'k, R> {
         self.source.into_inner().members
     }
 
-    /// Starts the threads; they wait for [`begin`](Self::begin).
+    /// Starts the threads; they wait for [`begin`](Self::begin). Where the
+    /// system gives none, members are read when they are asked for.
     pub(super) fn start<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-    ) -> Result<(), ReadError> {
-        self.state.lock().threads = true;
-        for _ in 0..SLOTS {
-            let thread = std::thread::Builder::new();
-            let started = thread.spawn_scoped(scope, || self.work());
-            started.map_err(|cause| ReadError::Io { offset: 0, cause })?;
-        }
-        Ok(())
+    ) {
+        let start = |_| Builder::new().spawn_scoped(scope, || self.work());
+        let started = (0..SLOTS).map(start).filter(Result::is_ok).count();
+        self.state.lock().threads = started > 0;
     }
 
     /// The digest is known: from here on chunks are read and hashed ahead.

@@ -233,7 +233,7 @@ pub(super) fn restore(
 pub(super) fn cat(arguments: &CatArguments, talk: Talk) -> Result<u8, Failure> {
     let limit_decoded = !arguments.no_decoded_limit;
     let canceled = Canceled::by_signal(talk)?;
-    let output = output(&canceled)?;
+    let output = Output::new(&canceled)?;
     let run = Run { limit_decoded, ..Run::new(talk, &canceled, &output) };
     let mut buffer = BufWriter::with_capacity(BLOCK_BYTES, &output);
     let mut report = Report::default();
@@ -246,10 +246,6 @@ pub(super) fn cat(arguments: &CatArguments, talk: Talk) -> Result<u8, Failure> {
     Ok(done(&report))
 }
 
-fn output(canceled: &Canceled) -> Result<Output<'_>, Failure> {
-    Output::new(canceled).map_err(|error| Failure::io("stdout", &error))
-}
-
 impl QubeOption {
     /// Where the report goes.
     fn output<'c>(
@@ -257,19 +253,18 @@ impl QubeOption {
         canceled: &'c Canceled,
     ) -> Result<Output<'c>, Failure> {
         if !self.from_qube {
-            return output(canceled);
+            return Output::new(canceled);
         }
         let Some(path) = &self.report else {
             let out = stderr().as_fd().try_clone_to_owned();
             let out = out.map_err(|error| Failure::io("stderr", &error))?;
-            return Ok(Output::of(out.into(), "stderr", canceled));
+            return Output::of(out.into(), "stderr", canceled);
         };
         let (name, path) = (exit::shown(path), path.clone());
         // A named pipe opens when somebody reads from it.
-        let file = canceled.wait(move || File::create(path));
-        let file = file.ok_or_else(|| canceled.failure(&name))?;
+        let file = canceled.wait(&name, move || File::create(path))?;
         let file = file.map_err(|error| Failure::io(&name, &error))?;
-        Ok(Output::of(file, &name, canceled))
+        Output::of(file, &name, canceled)
     }
 
     /// The service, if the archive is in a qube.
@@ -291,7 +286,7 @@ impl QubeOption {
             entries_max: self.files_max.unwrap_or(ENTRIES_MAX),
             ..Limits::default()
         };
-        Ok(Some(Service { stdin: output(canceled)?, limits }))
+        Ok(Some(Service { stdin: Output::new(canceled)?, limits }))
     }
 }
 
@@ -563,14 +558,14 @@ fn open(
 ) -> Result<(Source, Option<u64>), Failure> {
     let gate = Arc::clone(&canceled.gate);
     if path.as_os_str() == "-" {
-        return Ok((Source::Piped(Piped::new(stdin(), gate)), None));
+        let piped = Piped::new(stdin(), "stdin", gate)?;
+        return Ok((Source::Piped(piped), None));
     }
     let name = exit::shown(path);
     let failed = |error| Failure::io(&name, &error);
     let owned = path.to_owned();
     // A named pipe opens when somebody writes to it.
-    let file = canceled.wait(move || File::open(owned));
-    let file = file.ok_or_else(|| canceled.failure(&name))?;
+    let file = canceled.wait(&name, move || File::open(owned))?;
     let file = file.map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_file() {
@@ -580,5 +575,5 @@ fn open(
         let text = "a directory; wanted an archive";
         return Err(Failure::unsupported(&name, text));
     }
-    Ok((Source::Piped(Piped::new(file, gate)), None))
+    Ok((Source::Piped(Piped::new(file, &name, gate)?), None))
 }

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::Talk;
 use super::exit::{self, Failure};
 use super::kernel::TICK;
+use super::{Talk, thread};
 use crate::backup::filter::Running;
 use crate::fsm::cancel::{Cancel, Gate};
 
@@ -39,7 +39,7 @@ impl Canceled {
             running: running.clone(),
             signal: Arc::clone(&signal),
         };
-        std::thread::spawn(move || {
+        thread::start("signals", move || {
             for number in signals.forever() {
                 // A file that grows over a limit is an error of `write`.
                 if number == SIGXFSZ {
@@ -56,7 +56,7 @@ impl Canceled {
                     talk.note("too late to cancel: it is complete");
                 }
             }
-        });
+        })?;
         Ok(canceled)
     }
 
@@ -81,24 +81,25 @@ impl Canceled {
         Failure::other(subject, &text).with_code(code)
     }
 
-    /// Does what may block for ever in a thread of its own. `None` once it
-    /// is canceled; the thread then ends with the process.
+    /// Does for `subject` what may block for ever, in a thread of its own. A
+    /// failure once it is canceled; the thread then ends with the process.
     pub(super) fn wait<T: Send + 'static>(
         &self,
+        subject: &str,
         may_block: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, Failure> {
         let (sender, receiver) = sync_channel(1);
-        std::thread::spawn(move || {
+        thread::start(subject, move || {
             let _ = sender.send(may_block());
-        });
+        })?;
         loop {
             match receiver.recv_timeout(TICK) {
-                Ok(done) => return Some(done),
+                Ok(done) => return Ok(done),
                 Err(RecvTimeoutError::Timeout) if !self.is_set() => {}
                 // Without an answer the thread has panicked.
                 Err(
                     RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected,
-                ) => return None,
+                ) => return Err(self.failure(subject)),
             }
         }
     }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::SystemTime;
 
-use super::Talk;
 use super::cancel::Canceled;
 use super::exit::Failure;
 use super::kernel::TICK;
+use super::{Talk, thread};
 use crate::backup::write::source::{Contents, dated};
 use crate::store::document::{Document, Limits};
 use crate::store::{Loaded, Locked, Store};
@@ -66,9 +66,9 @@ fn load(store: &Store, canceled: &Canceled) -> Result<Loaded, Failure> {
     let mut store = store.clone();
     store.canceled = Some(Arc::clone(&given_up));
     let (sender, receiver) = sync_channel(1);
-    std::thread::spawn(move || {
+    thread::start("lock", move || {
         let _ = sender.send(store.lock().and_then(Locked::load));
-    });
+    })?;
     loop {
         match receiver.recv_timeout(TICK) {
             Ok(loaded) => return Ok(loaded?),

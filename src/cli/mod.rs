@@ -16,6 +16,7 @@ mod passphrase;
 mod pipes;
 mod report;
 mod store;
+mod thread;
 mod trace;
 mod write;
 

@@ -61,13 +61,12 @@ impl PassphraseOption {
         canceled: &Canceled,
         talk: Talk,
     ) -> Result<Passphrase, Failure> {
-        let ended = || canceled.failure("passphrase");
         if let Some(path) = &self.passphrase_file {
             let (name, path) = (exit::shown(path), path.clone());
             talk.detail(&format!("passphrase: from {name}"));
             // It may be a pipe whose writer never comes.
-            let line = canceled.wait(move || first_line(&name, open(&path)?));
-            return line.ok_or_else(ended)?;
+            let line = move || first_line(&name, open(&path)?);
+            return canceled.wait("passphrase", line)?;
         }
         if let Some(number) = self.passphrase_fd {
             let name = format!("descriptor {number}");
@@ -78,13 +77,13 @@ impl PassphraseOption {
                      wanted one of them elsewhere",
                 ));
             }
-            let line = canceled.wait(move || {
+            let line = move || {
                 if number == 0 {
                     return first_line(&name, stdin().lock());
                 }
                 first_line(&name, open(&path_of(number))?)
-            });
-            return line.ok_or_else(ended)?;
+            };
+            return canceled.wait("passphrase", line)?;
         }
         if let Some(command) = &self.passphrase_command {
             talk.detail("passphrase: from a command");
@@ -195,20 +194,23 @@ fn of_command(
         return Err(Failure::other(name, "no pipe"));
     };
     // To its end: a command that is not read to the end may say that.
-    let line = canceled.wait(move || {
+    let line = canceled.wait(name, move || {
         let room = BYTES_MAX as usize + 64;
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         let read = output.by_ref().take(BYTES_MAX + 1).read_to_end(&mut bytes);
         read.map_err(|error| Failure::io(name, &error))?;
         line_of(name, &bytes)
     });
-    let status = match &line {
-        Some(_) => status(&mut child, canceled).map_err(failed)?,
-        None => None,
-    };
-    let (Some(line), Some(status)) = (line, status) else {
-        end(&mut child);
-        return Err(canceled.failure(name));
+    let ended = line.and_then(|line| {
+        let status = status(&mut child, canceled).map_err(failed)?;
+        Ok((line, status.ok_or_else(|| canceled.failure(name))?))
+    });
+    let (line, status) = match ended {
+        Ok(ended) => ended,
+        Err(failure) => {
+            end(&mut child);
+            return Err(failure);
+        }
     };
     if !status.success() {
         let text = format!("{status}; wanted exit 0");

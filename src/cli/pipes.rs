@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::cancel::Canceled;
 use super::exit::Failure;
 use super::kernel::TICK;
+use super::thread;
 use crate::fsm::cancel::Gate;
 
 /// A source that may block for ever: a thread reads it, so that a cancel is
@@ -46,10 +47,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 impl Piped {
     pub(super) fn new(
         mut source: impl Read + Send + 'static,
+        name: &str,
         gate: Arc<Mutex<Gate>>,
-    ) -> Self {
+    ) -> std::result::Result<Self, Failure> {
         let (sender, blocks) = sync_channel(4);
-        std::thread::spawn(move || {
+        thread::start(name, move || {
             loop {
                 let mut block = vec![0; BLOCK_BYTES];
                 let read = source.read(&mut block).map(|count| {
@@ -67,8 +69,8 @@ impl Piped {
                     return;
                 }
             }
-        });
-        Self { blocks, block: Vec::new(), at: 0, gate }
+        })?;
+        Ok(Self { blocks, block: Vec::new(), at: 0, gate })
     }
 }
 
@@ -105,10 +107,13 @@ impl Read for Piped {
 }
 
 impl<'c> Output<'c> {
-    pub(super) fn new(canceled: &'c Canceled) -> Result<Self> {
+    pub(super) fn new(
+        canceled: &'c Canceled,
+    ) -> std::result::Result<Self, Failure> {
         // Not through the buffer of `stdout`, which looks for lines.
-        let out = File::from(stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::of(out, "stdout", canceled))
+        let out = stdout().as_fd().try_clone_to_owned();
+        let out = out.map_err(|error| Failure::io("stdout", &error))?;
+        Self::of(out.into(), "stdout", canceled)
     }
 
     /// Something else.
@@ -116,18 +121,18 @@ impl<'c> Output<'c> {
         mut out: File,
         name: &str,
         canceled: &'c Canceled,
-    ) -> Self {
+    ) -> std::result::Result<Self, Failure> {
         let (blocks, given) = sync_channel::<Vec<u8>>(1);
         let (answers, written) = sync_channel(1);
-        std::thread::spawn(move || {
+        thread::start(name, move || {
             for block in given {
                 if answers.send(out.write_all(&block)).is_err() {
                     return;
                 }
             }
-        });
+        })?;
         let (name, is_stuck) = (name.to_owned(), Cell::new(false));
-        Self { name, blocks, written, canceled, is_stuck }
+        Ok(Self { name, blocks, written, canceled, is_stuck })
     }
 
     /// Writes all of it. A reader that has gone, such as `head`, is no

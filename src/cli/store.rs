@@ -18,9 +18,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-use super::Talk;
 use super::exit::{self, Failure};
-use super::trace;
+use super::{Talk, thread, trace};
 use crate::store::document::{Document, Limits, Qube};
 use crate::store::kernelopts::{
     Origin, Release, explain_line, options_in_force,
@@ -393,15 +392,21 @@ fn edit(
     };
     let content = content.to_vec();
     let (sender, receiver) = channel();
-    std::thread::spawn(move || {
+    let writes = thread::start(&name, move || {
         // A command that does not read to the end is no failure.
         let _ = input.write_all(&content);
     });
-    std::thread::spawn(move || {
-        let mut new = Vec::new();
-        let read = output.take(BYTES_MAX + 1).read_to_end(&mut new);
-        let _ = sender.send(read.map(|_| new));
+    let reads = writes.and_then(|()| {
+        thread::start(&name, move || {
+            let mut new = Vec::new();
+            let read = output.take(BYTES_MAX + 1).read_to_end(&mut new);
+            let _ = sender.send(read.map(|_| new));
+        })
     });
+    if let Err(failure) = reads {
+        end(&mut child);
+        return Err(failure);
+    }
     let new = loop {
         match receiver.recv_timeout(POLL) {
             Ok(new) => break new,

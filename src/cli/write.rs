@@ -104,8 +104,7 @@ pub(super) fn backup(
     talk: Talk,
 ) -> Result<u8, Failure> {
     let canceled = Canceled::by_signal(talk)?;
-    let output = Output::new(&canceled)
-        .map_err(|error| Failure::io("stdout", &error))?;
+    let output = Output::new(&canceled)?;
     let (canceled, output) = (&canceled, &output);
     let mut run = Run { arguments, talk, canceled, output, store: None };
     let begun = run.contents().and_then(|contents| {
@@ -222,10 +221,10 @@ impl Run<'_> {
         let exclude = arguments.exclude.clone();
         let hide_names = arguments.encrypt;
         // A directory on the network may not answer.
-        let (mut contents, store) = self
-            .canceled
-            .wait(move || source.read(&names, &exclude, hide_names))
-            .ok_or_else(|| self.canceled.failure(&subject))??;
+        let (mut contents, store) =
+            self.canceled.wait(&subject, move || {
+                source.read(&names, &exclude, hide_names)
+            })??;
         if !arguments.no_manifest {
             contents.leave_out_unlisted();
         }

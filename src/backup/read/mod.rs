@@ -211,12 +211,10 @@ fn run<R: Read + Send>(
     let outcome = std::thread::scope(|scope| {
         let mut reader = Reader::new(&supply, options, bound)?;
         // The first file is all that a list wants: nothing is read ahead.
-        let started = if matches!(reader.options.goal, Goal::List) {
-            Ok(())
-        } else {
-            supply.start(scope)
-        };
-        let outcome = started.and_then(|()| reader.run());
+        if !matches!(reader.options.goal, Goal::List) {
+            supply.start(scope);
+        }
+        let outcome = reader.run();
         reader.stop();
         if outcome.is_err() {
             reader.add_unread();

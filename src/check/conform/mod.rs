@@ -60,6 +60,14 @@ pub enum ConformError {
         /// Why.
         source: std::io::Error,
     },
+    /// The thread that reads its answers cannot be started.
+    #[error("conform: P{process}: start a thread for its answers: {source}")]
+    Thread {
+        /// Which of both, from 1.
+        process: usize,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It ended while it was needed.
     #[error("conform: P{process} ended: {how}; wanted an answer")]
     Died {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use super::ConformError;
@@ -95,8 +96,9 @@ impl Process {
             return Err(failed(std::io::Error::other("no pipe")));
         };
         let (sender, answers) = channel();
+        let this = Self { number, child, input, answers, answer_max };
         // It may never answer: whoever waits must not read.
-        std::thread::spawn(move || {
+        let started = Builder::new().spawn(move || {
             let mut output = BufReader::new(output);
             while let Some(line) = line(&mut output) {
                 if sender.send(line).is_err() {
@@ -104,7 +106,9 @@ impl Process {
                 }
             }
         });
-        Ok(Self { number, child, input, answers, answer_max })
+        let process = number + 1;
+        started.map_err(|source| ConformError::Thread { process, source })?;
+        Ok(this)
     }
 
     /// A new session, on the store in `directory`.

@@ -10,14 +10,14 @@ mod tasks;
 use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Talk;
 use super::exit::{self, Failure};
-use super::trace;
+use super::{Talk, thread, trace};
 use crate::check::conform::{self, ConformError};
 use crate::check::directory::{self, TempDirectory};
 use crate::check::explore::{Limits, Progress};
@@ -130,7 +130,10 @@ fn conform(
             std::thread::park();
         }
         let code = match &error {
-            ConformError::Io { source, .. } => exit::call_code(source.kind()),
+            ConformError::Io { source, .. }
+            | ConformError::Thread { source, .. } => {
+                exit::call_code(source.kind())
+            }
             ConformError::Start { .. }
             | ConformError::Died { .. }
             | ConformError::Hung { .. }
@@ -157,7 +160,8 @@ fn progress(progress: Progress) {
     );
 }
 
-/// Loom has processes of its own: its tasks run beside the others.
+/// Loom has processes of its own: its tasks run beside the others, or after
+/// them where the system gives no thread.
 fn run_all(tasks: &[Task], means: &Means, talk: Talk) -> Vec<Row> {
     let is_loom =
         |task: &Task| matches!(task, Task::Loom(..) | Task::Schedules(_));
@@ -171,9 +175,12 @@ fn run_all(tasks: &[Task], means: &Means, talk: Talk) -> Vec<Row> {
         rows.collect::<Vec<_>>()
     };
     let mut rows = std::thread::scope(|scope| {
-        let loom = scope.spawn(|| some(true));
+        let beside = Builder::new().spawn_scoped(scope, || some(true));
         let mut rows = some(false);
-        rows.extend(loom.join().unwrap_or_default());
+        rows.extend(match beside {
+            Ok(loom) => loom.join().unwrap_or_default(),
+            Err(_) => some(true),
+        });
         rows
     });
     rows.sort_by_key(|(number, _)| *number);
@@ -291,7 +298,7 @@ static SIGNALED: AtomicBool = AtomicBool::new(false);
 fn end_on_signal(talk: Talk) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::io("signals", &error))?;
-    std::thread::spawn(move || {
+    thread::start("signals", move || {
         if let Some(signal) = signals.forever().next() {
             SIGNALED.store(true, Ordering::Release);
             conform::clean_up();
@@ -299,16 +306,15 @@ fn end_on_signal(talk: Talk) -> Result<(), Failure> {
             talk.note("canceled");
             std::process::exit(128 + signal);
         }
-    });
-    Ok(())
+    })
 }
 
 pub(super) fn loom(arguments: &LoomArguments) -> Result<u8, Failure> {
-    std::thread::spawn(|| {
+    thread::start("stdin", || {
         // The end of this stdin is the end of the process that wants to know.
         let _ = stdin().lock().read_to_end(&mut Vec::new());
         std::process::exit(1);
-    });
+    })?;
     let time_max = Duration::from_nanos(arguments.nanoseconds);
     let row = if arguments.protocol == phase_rows::CANCEL {
         plan::schedules_process(arguments.writers, time_max)
