@@ -151,7 +151,7 @@ const WRONG: [(&str, &str); 10] = [
     ("hangs", "P1: no answer for 5s; wanted one"),
     (
         "nonsense",
-        "P1 answered \"\\\\u{1b}[1mwhat?\"; wanted did CALL, wait CALL, \
+        "P1 answered \"\\u{1b}[1mwhat?\"; wanted did CALL, wait CALL, \
          failed TEXT or done",
     ),
     ("eager", "P1 answered \"did one\"; wanted nothing before a question"),

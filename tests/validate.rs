@@ -285,7 +285,9 @@ fn what_is_no_trace_is_refused_with_its_line() {
     let last = cut.lines().last().unwrap();
     assert_eq!(
         say(cut),
-        format!("line {line}: {last:?}; wanted arguments, `)` and `= RESULT`")
+        format!(
+            "line {line}: \"{last}\"; wanted arguments, `)` and `= RESULT`"
+        )
     );
     assert_eq!(
         say("  \n"),
@@ -308,7 +310,7 @@ fn what_is_no_trace_is_refused_with_its_line() {
     );
     assert_eq!(
         say("{\"process\":1}\n"),
-        "line 1: \"{\\\"process\\\":1}\"; wanted one call and its answer, as \
+        "line 1: \"{\"process\":1}\"; wanted one call and its answer, as \
          --trace writes them"
     );
     assert_eq!(

@@ -85,11 +85,11 @@ pub enum ConformError {
         answer_max: Duration,
     },
     /// It answered something else.
-    #[error("conform: P{process} answered {found:?}; wanted {wanted}")]
+    #[error("conform: P{process} answered \"{found}\"; wanted {wanted}")]
     Nonsense {
         /// Which of both, from 1.
         process: usize,
-        /// Its answer.
+        /// Its answer, escaped.
         found: String,
         /// What may be answered.
         wanted: &'static str,

@@ -40,11 +40,11 @@ pub enum TraceError {
     #[error("trace: empty; wanted lines of strace, or of --trace")]
     Empty,
     /// A line is damaged, or of something else.
-    #[error("line {line}: {found:?}; wanted {wanted}")]
+    #[error("line {line}: \"{found}\"; wanted {wanted}")]
     Line {
         /// Which line, from 1.
         line: usize,
-        /// How it begins.
+        /// How it begins, escaped.
         found: String,
         /// What may stand there.
         wanted: &'static str,
@@ -73,13 +73,13 @@ pub enum TraceError {
     },
     /// A path cannot be known.
     #[error(
-        "line {line}: {found:?} in an unknown directory; wanted a trace by \
-         strace -y"
+        "line {line}: \"{found}\" in an unknown directory; wanted a trace \
+         by strace -y"
     )]
     NoDirectory {
         /// Which line.
         line: usize,
-        /// The path.
+        /// The path, escaped.
         found: String,
     },
     /// No file is locked, so that none can be guessed to be the store.
