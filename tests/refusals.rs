@@ -314,7 +314,7 @@ fn what_is_no_store() {
     ];
     for (content, code, text) in cases {
         let place = Place::with(content);
-        let text = format!("qubes.xml: {text}");
+        let text = format!("FILE: {text}");
         refused(&place, &SET, code, &text);
         refused(&place, &SHOW, code, &text);
         refused(&place, &["get", "--store", FILE, "a", "b"], code, &text);
@@ -342,10 +342,10 @@ fn a_command_that_goes_wrong() {
         (
             "echo garbage",
             13,
-            "qubes.xml: line 1: column 1: unknown token at 1:1; wanted \
+            "sh: line 1: column 1: unknown token at 1:1; wanted \
              well-formed XML",
         ),
-        ("true", 13, &format!("qubes.xml: {NO_ROOT}")),
+        ("true", 13, &format!("sh: {NO_ROOT}")),
         (
             "head -c 17825792 /dev/zero",
             17,
@@ -360,7 +360,7 @@ fn a_command_that_goes_wrong() {
 #[test]
 fn unknown_names() {
     let place = Place::new();
-    let qube = "qubes.xml: no qube \"nobody\" among 42; wanted the name of one \
+    let qube = "FILE: no qube \"nobody\" among 42; wanted the name of one \
                 of them";
     for verb in ["show", "get", "set", "kernelopts"] {
         let rest: &[&str] = match verb {
@@ -375,7 +375,7 @@ fn unknown_names() {
         &place,
         &["get", "--store", FILE, "work", "colour"],
         10,
-        "qubes.xml: line 6: qube \"work\" has no attribute \"colour\"; wanted \
+        "FILE: line 6: qube \"work\" has no attribute \"colour\"; wanted \
          one that it has",
     );
 }
@@ -419,17 +419,14 @@ fn wrong_usage() {
     let cases = [
         (
             ["label", "\u{1}"],
-            "qubes.xml: character '\\u{1}' in the value for attribute \
+            "FILE: character '\\u{1}' in the value for attribute \
              \"label\" of qube \"work\"; wanted characters that XML 1.0 can \
              carry",
         ),
-        (
-            ["name", ""],
-            "qubes.xml: an empty name for qube \"work\"; wanted a name",
-        ),
+        (["name", ""], "FILE: an empty name for qube \"work\"; wanted a name"),
         (
             ["a b", "x"],
-            "qubes.xml: attribute name \"a b\"; wanted an XML name without a \
+            "FILE: attribute name \"a b\"; wanted an XML name without a \
              colon",
         ),
     ];

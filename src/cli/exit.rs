@@ -82,6 +82,16 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Names the document, which the library has no name for but `qubes.xml`.
+    pub(super) fn of_document(mut self, name: &str) -> Self {
+        if let Some(line) = self.lines.first_mut()
+            && let Some(rest) = line.strip_prefix("qubes.xml: ")
+        {
+            *line = format!("{name}: {rest}");
+        }
+        self
+    }
+
     /// Says more behind the error itself.
     pub(super) fn advise(mut self, advice: &str) -> Self {
         if let Some(line) = self.lines.first_mut() {

@@ -123,6 +123,20 @@ pub(super) enum ReleaseName {
 }
 
 pub(super) fn run(command: &StoreCommand, talk: Talk) -> Result<u8, Failure> {
+    let store = match command {
+        StoreCommand::Show { file, .. }
+        | StoreCommand::Get { file, .. }
+        | StoreCommand::Set { file, .. }
+        | StoreCommand::Update { file, .. } => Some(&file.store),
+        StoreCommand::Kernelopts { store, .. } => store.as_ref(),
+    };
+    perform(command, talk).map_err(|failure| match store {
+        Some(store) => failure.of_document(&exit::shown(store)),
+        None => failure,
+    })
+}
+
+fn perform(command: &StoreCommand, talk: Talk) -> Result<u8, Failure> {
     match command {
         StoreCommand::Show { file, qube, json } => {
             let document = file.read(talk)?;
@@ -360,7 +374,11 @@ fn update(
     let canceled = Canceled::by_signal()?;
     let loaded = file.load(&canceled, talk)?;
     let content = edit(command, loaded.content(), &canceled, &file.store)?;
-    let document = parse(content)?;
+    // What is wrong with it is not wrong with the store.
+    let document = parse(content).map_err(|failure| {
+        let program = command.first().map(Path::new);
+        failure.of_document(&program.map_or_else(String::new, exit::shown))
+    })?;
     if canceled.is_set() {
         return Err(canceled.failure(&file.store));
     }
