@@ -671,6 +671,36 @@ fn edits_that_are_refused() {
              name for qube \"work\" that no other has",
         ),
         (
+            CORE2,
+            ["work", "qid", "2"],
+            "qubes.xml: line 7: qube \"netvm\" has qid \"2\"; wanted a qid for \
+             qube \"work\" that no other has",
+        ),
+        (
+            CORE2,
+            ["disp50", "qid", "05"],
+            "qubes.xml: line 12: qube \"work\" has qid \"05\"; wanted a qid \
+             for qube \"disp50\" that no other has",
+        ),
+        (
+            CORE3,
+            ["work", "qid", "2"],
+            "qubes.xml: line 18: qube \"sys-net\" has qid \"2\"; wanted a qid \
+             for qube \"work\" that no other has",
+        ),
+        (
+            CORE3,
+            ["sys-net", "qid", "0"],
+            "qubes.xml: line 11: qube \"dom0\" has qid \"0\"; wanted a qid for \
+             qube \"sys-net\" that no other has",
+        ),
+        (
+            CORE3,
+            ["sys-net", "qid", "3"],
+            "qubes.xml: line 38: qube \"work\" has qid \"3\"; wanted a qid for \
+             qube \"sys-net\" that no other has",
+        ),
+        (
             CORE3,
             ["work", "name", ""],
             "qubes.xml: an empty name for qube \"work\"; wanted a name",
@@ -723,6 +753,27 @@ fn edits_that_are_refused() {
             );
         }
     }
+}
+
+/// Among edits made together too.
+#[test]
+fn two_qubes_do_not_get_the_same_qid() {
+    let document = parse(CORE2).unwrap();
+    let edit = |qube: &str, qid: &str| Edit {
+        qube: qube.to_owned(),
+        attribute: "qid".to_owned(),
+        untrusted_value: qid.to_owned(),
+    };
+    let twice = [edit("work", "70"), edit("win7", "70")];
+    assert_eq!(
+        document.set_all(&twice).unwrap_err().to_string(),
+        "qubes.xml: line 12: qube \"work\" has qid \"70\"; wanted a qid for \
+         qube \"win7\" that no other has"
+    );
+    let swapped = [edit("work", "70"), edit("win7", "5"), edit("work", "14")];
+    let new = document.set_all(&swapped).unwrap();
+    let qids = ["work", "win7"].map(|qube| new.get(qube, "qid").unwrap());
+    assert_eq!(qids, ["14", "5"]);
 }
 
 /// Characters of XML only.

@@ -425,6 +425,11 @@ fn wrong_usage() {
         ),
         (["name", ""], "FILE: an empty name for qube \"work\"; wanted a name"),
         (
+            ["qid", "2"],
+            "FILE: line 4: qube \"netvm\" has qid \"2\"; wanted a qid for qube \
+             \"work\" that no other has",
+        ),
+        (
             ["a b", "x"],
             "FILE: attribute name \"a b\"; wanted an XML name without a \
              colon",

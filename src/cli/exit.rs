@@ -215,6 +215,7 @@ pub(super) fn document_code(error: &DocumentError) -> u8 {
         | DocumentError::BadCharacter { .. }
         | DocumentError::EmptyName { .. }
         | DocumentError::NameTaken { .. }
+        | DocumentError::QidTaken { .. }
         | DocumentError::Identity { .. }
         | DocumentError::Reference { .. } => USAGE,
         DocumentError::NotReadBack { .. } => OTHER,

@@ -36,7 +36,7 @@ impl Document {
     /// # Errors
     /// `NoSuchQube`; `Identity` for `id` and `class` in Core3, `Reference` for
     /// a property with `ref`; `EmptyName` and `NameTaken` for `name`;
-    /// `BadAttributeName`, `BadCharacter`; an error for which
+    /// `QidTaken` for `qid`; `BadAttributeName`, `BadCharacter`; an error for which
     /// [`DocumentError::is_limit`] holds, if the new document is too large.
     pub fn set(
         &self,
@@ -56,7 +56,7 @@ impl Document {
     /// [`set`](Self::set) makes it.
     ///
     /// It is read again once for each run of edits that concern different
-    /// qubes and no names: so order them by attribute, not by qube.
+    /// qubes, and no names and qids: so order them by attribute, not by qube.
     ///
     /// # Errors
     /// Those of `set`.
@@ -160,6 +160,9 @@ impl Document {
         if attribute == "name" {
             self.check_name(qube, untrusted_value)?;
         }
+        if attribute == "qid" {
+            self.check_qid(qube, untrusted_value)?;
+        }
         // A reference is no part of a name, so US-ASCII has no other way.
         let is_plain = !self.is_ascii || attribute.is_ascii();
         let is_name = splice::is_name(attribute)
@@ -195,6 +198,37 @@ impl Document {
                 name: untrusted_name.to_owned(),
                 line: read::line(&self.text, other.start),
             }),
+        }
+    }
+
+    /// Other qubes, and files of the system, refer to a qube by its qid.
+    fn check_qid(
+        &self,
+        qube: &Qube,
+        untrusted_qid: &str,
+    ) -> Result<(), DocumentError> {
+        let is_other = |q: &&Qube| {
+            let qid = self.qid(q);
+            q.start != qube.start
+                && qid.is_some_and(|qid| is_same_number(qid, untrusted_qid))
+        };
+        match self.qubes.iter().find(is_other) {
+            None => Ok(()),
+            Some(other) => Err(DocumentError::QidTaken {
+                qube: qube.name.clone(),
+                qid: untrusted_qid.to_owned(),
+                other: other.name.clone(),
+                line: read::line(&self.text, other.start),
+            }),
+        }
+    }
+
+    /// In Core3 the id says it too, of dom0 nothing else.
+    fn qid<'q>(&self, qube: &'q Qube) -> Option<&'q str> {
+        let of_id = || qube.attribute("id")?.strip_prefix("domain-");
+        match self.dialect {
+            Dialect::Core2 => qube.attribute("qid"),
+            Dialect::Core3 => qube.attribute("qid").or_else(of_id),
         }
     }
 
@@ -280,12 +314,19 @@ impl Edit {
     }
 }
 
-/// How many edits, from the first on, can be made at once. A new name is
-/// made alone: the edits behind it go by it.
+/// Whether readers take both for the same: `05` is 5.
+fn is_same_number(one: &str, other: &str) -> bool {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    one == other || number(one).is_some_and(|n| number(other) == Some(n))
+}
+
+/// How many edits, from the first on, can be made at once. A new name and a
+/// new qid are made alone: the edits behind go by them.
 fn run(edits: &[Edit]) -> usize {
     let mut seen = BTreeSet::new();
     for (count, edit) in edits.iter().enumerate() {
-        if edit.attribute == "name" || !seen.insert(&edit.qube) {
+        let is_alone = ["name", "qid"].contains(&edit.attribute.as_str());
+        if is_alone || !seen.insert(&edit.qube) {
             return count.max(1);
         }
     }

@@ -218,6 +218,21 @@ pub enum DocumentError {
         /// Line of the qube that has this name, from 1.
         line: usize,
     },
+    /// A new qid that another qube has.
+    #[error(
+        "qubes.xml: line {line}: qube {} has qid {}; wanted a qid for qube {} \
+         that no other has", shown(.other), shown(.qid), shown(.qube)
+    )]
+    QidTaken {
+        /// The qube that should get it.
+        qube: String,
+        /// The qid.
+        qid: String,
+        /// The qube that has it.
+        other: String,
+        /// Line of that qube, from 1.
+        line: usize,
+    },
     /// An empty name.
     #[error(
         "qubes.xml: an empty name for qube {}; wanted a name", shown(.qube)
