@@ -64,21 +64,28 @@ struct Candidate<S> {
     state: S,
 }
 
-/// Candidates for one shard, in their order. Hash and parent are apart from the
-/// state: where the hash is enough, a known state is never looked at.
-struct Bucket<S> {
-    marks: Vec<(u64, u64)>,
-    states: Vec<S>,
-}
-
 /// What came of a piece of a layer.
+///
+/// Three lists, and not two for each shard: threads that ask for memory wait
+/// for each other. Hash and parent are apart from the state: where the hash is
+/// enough, a known state is never looked at.
+#[repr(align(128))]
 struct Grown<S> {
-    buckets: Vec<Bucket<S>>,
+    /// Hash and parent of each candidate, shard by shard, in their order.
+    marks: Vec<(u64, u64)>,
+    /// Where the states of these are.
+    places: Vec<u32>,
+    /// Where each shard begins, and the end.
+    starts: [usize; SHARDS + 1],
+    /// The states in the order in which they came.
+    states: Vec<S>,
     edges: usize,
     deadlock: Option<u64>,
 }
 
-/// A part of the set, and of the last layer.
+/// A part of the set, and of the last layer. Two lie side by side and are
+/// filled at a time: none may share a cache line, or a pair of lines.
+#[repr(align(128))]
 struct Shard<S> {
     number: u64,
     known: Known<S>,
@@ -159,11 +166,8 @@ impl<S: Clone + Eq + Hash> Shard<S> {
     fn fill(&mut self, came: &[&Grown<S>], room: &mut Room) -> bool {
         let (first, start) = self.at;
         for (number, piece) in came.iter().enumerate().skip(first) {
-            let Some(bucket) = piece.buckets.get(self.number as usize) else {
-                continue;
-            };
             let start = if number == first { start } else { 0 };
-            let marked = bucket.marks.iter().zip(&bucket.states);
+            let marked = piece.of_shard(self.number as usize);
             for (place, (mark, state)) in marked.enumerate().skip(start) {
                 if !self.add(*mark, state, room) {
                     self.at = (number, place);
@@ -376,9 +380,13 @@ where
         };
         let cut = AtomicBool::new(false);
         let mut first = Grown::new();
+        let mut marks = Vec::new();
         for state in self.model.initial() {
-            first.push(self.candidate(state, NOBODY));
+            let candidate = self.candidate(state, NOBODY);
+            marks.push((candidate.hash, candidate.parent));
+            first.states.push(candidate.state);
         }
+        first.sort(&marks);
         let (mut edges, mut depth) = (0, 0);
         let mut witness = vec![None; properties.len()];
         let mut deadlock = None;
@@ -556,12 +564,8 @@ where
 
     /// Makes every step from the states of a piece.
     fn grow(&self, piece: &[(u64, M::State)], grown: &mut Grown<M::State>) {
-        // Threads that ask for a little memory often wait for each other.
-        let share = 4 * piece.len() / SHARDS;
-        for bucket in &mut grown.buckets {
-            bucket.marks.reserve(share);
-            bucket.states.reserve(share);
-        }
+        let mut marks = Vec::with_capacity(4 * piece.len());
+        grown.states.reserve(4 * piece.len());
         let mut steps = Vec::new();
         for (number, state) in piece {
             self.model.steps(state, &mut steps);
@@ -573,9 +577,12 @@ where
             }
             grown.edges += steps.len();
             for (_, state) in steps.drain(..) {
-                grown.push(self.candidate(state, *number));
+                let candidate = self.candidate(state, *number);
+                marks.push((candidate.hash, candidate.parent));
+                grown.states.push(candidate.state);
             }
         }
+        grown.sort(&marks);
     }
 
     /// Looks at the states that are new.
@@ -642,28 +649,68 @@ where
 
 impl<S> Grown<S> {
     fn new() -> Self {
-        let bucket = |_| Bucket { marks: Vec::new(), states: Vec::new() };
-        let buckets = (0..SHARDS).map(bucket).collect();
-        Self { buckets, edges: 0, deadlock: None }
+        Self {
+            marks: Vec::new(),
+            places: Vec::new(),
+            starts: [0; SHARDS + 1],
+            states: Vec::new(),
+            edges: 0,
+            deadlock: None,
+        }
     }
 
     fn clear(&mut self) {
-        for bucket in &mut self.buckets {
-            bucket.marks.clear();
-            bucket.states.clear();
-        }
+        self.marks.clear();
+        self.places.clear();
+        self.states.clear();
+        self.starts = [0; SHARDS + 1];
         (self.edges, self.deadlock) = (0, None);
     }
 
     fn count(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.states.len()).sum()
+        self.states.len()
     }
 
-    fn push(&mut self, candidate: Candidate<S>) {
-        let Candidate { hash, parent, state } = candidate;
-        if let Some(bucket) = self.buckets.get_mut(shard_of(hash)) {
-            bucket.marks.push((hash, parent));
-            bucket.states.push(state);
+    /// Puts the marks, which came in the order of the states, shard by shard.
+    fn sort(&mut self, marks: &[(u64, u64)]) {
+        let mut starts = [0; SHARDS + 1];
+        for (hash, _) in marks {
+            if let Some(count) = starts.get_mut(shard_of(*hash) + 1) {
+                *count += 1;
+            }
         }
+        let mut end = 0;
+        for start in &mut starts {
+            end += *start;
+            *start = end;
+        }
+        self.starts = starts;
+        self.marks.resize(marks.len(), (0, 0));
+        self.places.resize(marks.len(), 0);
+        for (place, mark) in marks.iter().enumerate() {
+            let Some(next) = starts.get_mut(shard_of(mark.0)) else { continue };
+            let slots = (self.marks.get_mut(*next), self.places.get_mut(*next));
+            if let (Some(to), Some(at)) = slots {
+                (*to, *at) = (*mark, place as u32);
+            }
+            *next += 1;
+        }
+    }
+
+    /// The candidates for a shard, in their order.
+    fn of_shard(
+        &self,
+        number: usize,
+    ) -> impl Iterator<Item = (&(u64, u64), &S)> {
+        let range = match (self.starts.get(number), self.starts.get(number + 1))
+        {
+            (Some(start), Some(end)) => *start..*end,
+            _ => 0..0,
+        };
+        let marks = self.marks.get(range.clone()).unwrap_or_default();
+        let places = self.places.get(range).unwrap_or_default();
+        marks.iter().zip(places).filter_map(|(mark, place)| {
+            Some((mark, self.states.get(*place as usize)?))
+        })
     }
 }
