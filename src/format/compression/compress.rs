@@ -176,7 +176,6 @@ impl Encoder {
             Filter::Xz => Self::Xz,
             Filter::Zstd => {
                 let number = level.number().try_into().unwrap_or(i32::MAX);
-                let words = |error: std::io::Error| error.to_string();
                 let checked = CParameter::ChecksumFlag(true);
                 if level.number() > ZSTD_WHOLE_MAX {
                     let mut encoder = ZstdSlices::new(number).map_err(words)?;
@@ -290,6 +289,10 @@ fn zstd(
     Ok(())
 }
 
+fn words(error: impl ToString) -> String {
+    error.to_string()
+}
+
 /// Up to this level a block takes a second or less, and in slices it would
 /// come out 1 % longer (measured; at 19 it does not).
 const ZSTD_WHOLE_MAX: u32 = 12;
@@ -300,7 +303,6 @@ fn zstd_slices(
     out: &mut Vec<u8>,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<(), String> {
-    let words = |error: std::io::Error| error.to_string();
     encoder.reinit().map_err(words)?;
     // The length is in the frame, and the tables are no larger than it needs.
     encoder.set_pledged_src_size(Some(block.len() as u64)).map_err(words)?;
