@@ -1,12 +1,12 @@
 //! The store's model with crashes, failing calls, and changes by others.
 //!
 //! Lives here: when a process dies, the power is cut, a call fails or somebody
-//! who does not follow the protocol changes the store, what
-//! starts again after it, and what must be true all the same (S1 to S7 of
-//! `spec/lock.md`). May not live here: the sessions ([`super::lock`]), what a
-//! cut leaves (`sim::crash`), what is done wrong on purpose ([`flaw`]).
+//! who does not follow the protocol changes the store, what starts again after
+//! it, and what must be true all the same (S1 to S8 of `spec/lock.md`). May not
+//! live here: the sessions ([`super::lock`]), what a cut leaves (`sim::crash`),
+//! what is done wrong on purpose ([`flaw`]).
 //!
-//! Crashes and faults are few, and may never come: liveness owes them no
+//! Crashes, faults and changes are few, and may never come: liveness owes them no
 //! fairness ([`UNFAIR`]). A process that died, or that was at work when the
 //! power was cut, starts its session again.
 

@@ -293,8 +293,9 @@ fn words(error: impl ToString) -> String {
     error.to_string()
 }
 
-/// Up to this level a block takes a second or less, and in slices it would
-/// come out 1 % longer (measured; at 19 it does not).
+/// Up to this level a block takes 2 seconds at most, and in slices it would come
+/// out 1 % longer. Measured: at 12 a block took 1.7 s; at 3 and 10 slices came
+/// out 1.1 % and 0.9 % longer, at 19 not at all.
 const ZSTD_WHOLE_MAX: u32 = 12;
 
 fn zstd_slices(
